@@ -1,0 +1,1 @@
+"""The command line: arguments in, settings out, one file a command."""

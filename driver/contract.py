@@ -1,0 +1,97 @@
+"""WHAT A VENDOR PROVIDES, on one page.
+
+A vendor is one folder, `driver/vendors/<name>/`, with a function `create(roots, options) -> Vendor`. It sees only this
+file and `driver.model`; it is plain blocking code called from worker threads, from several at a time, and it returns
+values. Names, slices, CDI documents, records, rollback, metrics and the kubelet are written once, elsewhere.
+
+Copy `driver/vendors/simulated/` to begin; `hack/fork-rehearsal` shows that nothing else needs to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from driver.model.devices import Accelerator, Partition, Snapshot
+from driver.model.health import HealthEvent
+from driver.model.prepared import Preparation, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Where a vendor finds the machine. Pairs differ when the plugin runs in a container with host folders mounted.
+
+    `driver_root` and `dev_root` are paths as the host (and so the container runtime) sees them: they go into edits.
+    The `*_mount` twins are where this process reads the same folders.
+    """
+
+    driver_root: str
+    driver_root_mount: str
+    dev_root: str
+    dev_root_mount: str
+    sys_root: str
+    proc_root: str
+    state_root: str
+    """A folder that survives restarts, for what a vendor must remember itself. Most need nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One device of a claim, with the hardware behind it, for which edits are wanted."""
+
+    name: str
+    accelerator: Accelerator
+    partition: Partition | None
+    admin_access: bool
+    share_id: str | None
+
+
+class Vendor(Protocol):
+    """The hardware of one vendor on this node."""
+
+    @property
+    def name(self) -> str:
+        """Value of the attribute `accel-dra.dev/vendor`, such as `nvidia`."""
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when a new look is worthwhile (hot-plug, driver reload, partitions).
+
+        Called every second or two: reads a few small files, opens no device, loads no library.
+        """
+
+    def snapshot(self) -> Snapshot:
+        """Look at the hardware now. One device that fails is a `Failure` in the result; the others are unaffected.
+
+        Holds no device or library open when it returns. Raises `Unavailable` while the driver is not there (yet).
+        """
+
+    def prepare(self, targets: Sequence[Target]) -> Preparation:
+        """Say what containers of one claim get, and which steps have to be run first. Changes nothing.
+
+        The answer depends on the targets and the installed driver only: the same again gives the same again.
+        Raises `Unavailable` (driver files are missing for now) or `InvalidInput`.
+        """
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """Optional: hardware that must be changed before use (partitions, modes, power)."""
+
+    def run(self, step: Step) -> None:
+        """Do it, or find it done. Raises `StepFailed`; the driver then undoes this and all earlier steps."""
+
+    def undo(self, step: Step) -> None:
+        """Undo it, or find it undone; also when `run` was interrupted anywhere, also in a later process."""
+
+
+@runtime_checkable
+class Health(Protocol):
+    """Optional: hardware that reports faults while it is in use."""
+
+    def watch_health(self, stopped: Callable[[], bool]) -> Iterator[HealthEvent]:
+        """Yield events until `stopped()` is true; look at it at least once a second."""
+
+
+Create = Callable[[Roots, Mapping[str, str]], Vendor]
+"""`create` of a vendor's package. `options` are the vendor's own settings; an unknown one raises `InvalidInput`."""

@@ -1,0 +1,1 @@
+"""The API server's side: the client, list and watch, slices, claims, events."""

@@ -1,0 +1,148 @@
+"""What a vendor finds on the machine: hardware facts, before any word of Kubernetes.
+
+A fact that is not known is None and never a made-up number: a device without a known NUMA node publishes none,
+a device without a known memory size publishes no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from driver.model import slices
+
+
+class Remote(Enum):
+    """What is at the other end of a link (NVML nvmlIntNvLinkDeviceType_t: GPU, SWITCH, IBMNPU, UNKNOWN)."""
+
+    DEVICE = "device"
+    SWITCH = "switch"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One point-to-point link of an accelerator (NVLink, xGMI, Xe Link)."""
+
+    index: int
+    active: bool
+    version: int | None
+    """Generation of the link, as the vendor counts it (NVLink 4 is 4)."""
+    gbytes_per_second: int | None
+    """Bandwidth in one direction, in GB/s (10^9); None where the vendor does not tell."""
+    remote: Remote
+    remote_address: str | None
+    """PCI address of the device or switch at the other end, `dddd:bb:dd.f`, lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """Membership in a multi-node fabric (NVML nvmlGpuFabricInfo_t): only once registration is complete."""
+
+    cluster_uuid: str
+    clique: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of an accelerator with its own memory and engines that exists now (a MIG device)."""
+
+    profile: str
+    """The vendor's name for its shape, such as `1g.10gb`."""
+    placement: int
+    """First memory slice it occupies on the parent."""
+    subplacement: int | None
+    """First compute slice inside its memory share; None when it owns all of it."""
+    uuid: str
+    memory_bytes: int | None
+    multiprocessors: int | None
+    copy_engines: int | None = None
+    decoders: int | None = None
+    encoders: int | None = None
+    jpeg_engines: int | None = None
+    ofa_engines: int | None = None
+    handle: Mapping[str, int | str] = field(default_factory=dict)
+    """What only the vendor needs to find it again (NVIDIA: GPU instance and compute instance ids)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One physical accelerator that answers."""
+
+    pci_address: str
+    """`dddd:bb:dd.f`, lower case. Its identity: names are derived from it."""
+    index: int
+    """The vendor's enumeration order on this node, for people; never part of a name."""
+    uuid: str
+    model: str
+    architecture: str | None
+    memory_bytes: int | None
+    multiprocessors: int | None
+    compute_capability: str | None
+    """`9.0`, as the vendor writes it."""
+    numa_node: int | None
+    pcie_root: str | None
+    """`pci0000:00`, as sysfs names the root complex."""
+    links: tuple[Link, ...] = ()
+    fabric: Fabric | None = None
+    partitioned: bool = False
+    """True while the device is in partition mode (MIG enabled): only its partitions can be used then."""
+    partitions: tuple[Partition, ...] = ()
+    handle: Mapping[str, int | str] = field(default_factory=dict)
+    """What only the vendor needs to find it again (NVIDIA: the minor number of /dev/nvidiaN)."""
+    extra: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """Attributes of the vendor's own domain, fully qualified, published as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An accelerator that is there and does not answer, or answers with an error."""
+
+    pci_address: str | None
+    index: int | None
+    reason: str
+    """One sentence with the vendor's error, for the log, the metric and `accel-dra inventory`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a vendor found in one look."""
+
+    vendor: str
+    driver_version: str | None
+    """The exact text of the vendor (`580.126.09`)."""
+    runtime_version: str | None
+    """CUDA, ROCm or oneAPI level that the driver supports (`13.0`)."""
+    management_version: str | None
+    """Version of the management library (NVML)."""
+    accelerators: tuple[Accelerator, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One device of the inventory: what is published and the hardware behind it."""
+
+    device: slices.Device
+    accelerator: Accelerator
+    partition: Partition | None
+
+    @property
+    def name(self) -> str:
+        """The published device name."""
+        return self.device.name
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What this node offers, in the order in which devices should be taken (order is meaning)."""
+
+    snapshot: Snapshot
+    entries: tuple[Entry, ...]
+    omitted: tuple[Failure, ...]
+    """Hardware that is not published, each with its reason."""
+
+    def find(self, name: str) -> Entry | None:
+        """Return the entry with this device name, or None."""
+        return next((entry for entry in self.entries if entry.device.name == name), None)

@@ -1,0 +1,81 @@
+"""Every error of the driver. The type says what the caller shall do; the text is one sentence for a person.
+
+    DriverError
+    ├── InvalidInput     the input is wrong: tell its author, never retry
+    ├── Unavailable      something outside is away for now: retry later
+    ├── Conflict         someone else was faster: read again, decide again
+    ├── NotFound         the object does not exist (any more)
+    ├── Forbidden        we lack a permission: tell the admin, retrying does not help by itself
+    ├── Unsupported      this hardware, driver or server cannot do it: go on without
+    ├── DeviceBusy       another claim holds the device: refuse, name the holder
+    ├── Corrupt          a file of ours cannot be read: set it aside, go on
+    └── StepFailed       the hardware refused a step: undo, report
+
+Foreign errors (urllib3, NVML, grpc, OSError) are mapped to these where they arise, with `from`.
+"""
+
+from __future__ import annotations
+
+
+class DriverError(Exception):
+    """Base of everything the driver raises on purpose."""
+
+
+class InvalidInput(DriverError):  # noqa: N818 - the names are the driver's vocabulary, see the tree above
+    """A flag, file, claim, configuration or reply is wrong: names the field, the value and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field}: {value!r} is not allowed; allowed: {allowed}")
+
+
+class Unavailable(DriverError):  # noqa: N818
+    """Something outside (API server, NVML, kubelet) does not answer now; `retry_after` seconds if it said so."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Conflict(DriverError):  # noqa: N818
+    """The object changed since it was read (HTTP 409), or a precondition (uid, resourceVersion) failed."""
+
+
+class NotFound(DriverError):  # noqa: N818
+    """The object does not exist (HTTP 404)."""
+
+
+class Forbidden(DriverError):  # noqa: N818
+    """The API server knows us and refuses (HTTP 401, 403): a role or binding is missing."""
+
+
+class Unsupported(DriverError):  # noqa: N818
+    """The hardware, its driver or the server has no such feature. Never a failure of the device."""
+
+
+class DeviceBusy(DriverError):  # noqa: N818
+    """Another claim holds the device. `holder` is `namespace/name` of that claim, with its UID."""
+
+    def __init__(self, device: str, holder: str) -> None:
+        self.device = device
+        self.holder = holder
+        super().__init__(f"device {device} is already prepared for claim {holder}; it is not shared")
+
+
+class Corrupt(DriverError):  # noqa: N818
+    """A file the driver wrote itself cannot be understood."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{path}: {why}")
+
+
+class StepFailed(DriverError):  # noqa: N818
+    """A step that changes hardware was refused or did not take effect."""
+
+    def __init__(self, step: str, why: str) -> None:
+        self.step = step
+        super().__init__(f"step {step}: {why}")

@@ -1,0 +1,120 @@
+"""Things that happened, as frozen values. The logic emits them; telemetry turns them into metrics and log lines.
+
+`Emit` is handed to whoever has something to tell, so that no logic imports a log or a metrics library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPrepared:
+    """NodePrepareResources answered for one claim; `error` empty on success, `reason` the error type's name."""
+
+    claim: str
+    seconds: float
+    devices: int
+    reason: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimUnprepared:
+    """NodeUnprepareResources answered for one claim."""
+
+    claim: str
+    seconds: float
+    reason: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareScanned:
+    """The vendor was asked; `devices` published, `omitted` left out with reasons (device, reason)."""
+
+    seconds: float
+    devices: int
+    omitted: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareUnavailable:
+    """The vendor's library or driver is not there (yet)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlicesPublished:
+    """The API server holds what we want; what it took."""
+
+    pool: str
+    generation: int
+    slices: int
+    devices: int
+    created: int
+    updated: int
+    deleted: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFailed:
+    """A publishing round failed and is tried again in `retry_in` seconds."""
+
+    reason: str
+    error: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsDropped:
+    """The API server stored less than we sent: a feature of it is off."""
+
+    pool: str
+    slice_name: str
+    fields: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordQuarantined:
+    """A record could not be read and was set aside."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Recovery at start: what was repaired."""
+
+    kept: int
+    rolled_back: int
+    restored_specs: int
+    removed_specs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The kubelet answered to our registration."""
+
+    accepted: bool
+    error: str = ""
+
+
+Occurrence = (
+    ClaimPrepared
+    | ClaimUnprepared
+    | HardwareScanned
+    | HardwareUnavailable
+    | SlicesPublished
+    | PublishFailed
+    | FieldsDropped
+    | RecordQuarantined
+    | Recovered
+    | Registered
+)
+Emit = Callable[[Occurrence], None]

@@ -1,0 +1,136 @@
+"""What preparing a claim produces: container edits, steps on the hardware, the record, the kubelet's answer.
+
+Container edits use the words of the CDI specification (github.com/cncf-tags/container-device-interface SPEC.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of values that are also written to disk."""
+
+
+class DeviceNode(Frozen, frozen=True):
+    """A device node in the container. `path` in the container, `host_path` on the host if it differs."""
+
+    path: str
+    host_path: str | None = None
+    type: str | None = None
+    major: int | None = None
+    minor: int | None = None
+    file_mode: int | None = None
+    permissions: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+class Mount(Frozen, frozen=True):
+    """A bind mount from the host (as the host's root sees it) into the container."""
+
+    host_path: str
+    container_path: str
+    options: tuple[str, ...] = ()
+    type: str | None = None
+
+
+class Hook(Frozen, frozen=True):
+    """An OCI hook (`createContainer`, …)."""
+
+    hook_name: str
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None
+
+
+class ContainerEdits(Frozen, frozen=True):
+    """CDI containerEdits."""
+
+    env: tuple[str, ...] = ()
+    device_nodes: tuple[DeviceNode, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    additional_gids: tuple[int, ...] = msgspec.field(default=(), name="additionalGids")
+
+
+class Step(Frozen, frozen=True):
+    """One change of hardware, small enough to be undone by its vendor at any later time, also twice.
+
+    It is written to the claim's record before it is run, so it must carry all that undoing needs.
+    """
+
+    name: str
+    arguments: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A vendor's answer for one claim: what containers get and which steps must be run first.
+
+    `common` applies once however many devices a container gets; `devices` is keyed by published device name.
+    """
+
+    common: ContainerEdits
+    devices: Mapping[str, ContainerEdits]
+    steps: tuple[Step, ...] = ()
+
+
+class Phase(Enum):
+    """Life of a record. `PREPARING` means: hardware may have been changed, undo everything after a crash."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+
+
+class PreparedDevice(Frozen, frozen=True):
+    """One device of the kubelet's answer (dra/v1 Device): what it injects and shows to monitoring agents."""
+
+    requests: tuple[str, ...]
+    pool: str
+    device: str
+    cdi_device_ids: tuple[str, ...] = msgspec.field(default=(), name="cdiDeviceIDs")
+    share_id: str | None = msgspec.field(default=None, name="shareID")
+    admin_access: bool = False
+
+
+class Record(Frozen, frozen=True):
+    """The durable truth about one prepared claim. The claim object may be gone when it is needed."""
+
+    uid: str
+    namespace: str
+    name: str
+    phase: Phase
+    boot_id: str = msgspec.field(name="bootID")
+    devices: tuple[PreparedDevice, ...] = ()
+    steps: tuple[Step, ...] = ()
+    """In the order in which they were run; undone in reverse."""
+    cdi: dict[str, msgspec.Raw] = {}
+    """CDI documents by file name, exactly as written, so that they can be restored without the hardware."""
+    metadata: dict[str, msgspec.Raw] = {}
+    """KEP-5304 device metadata documents by main request name, exactly as written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRef:
+    """A claim as the kubelet names it (dra/v1 Claim)."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name} ({self.uid})"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareAnswer:
+    """One entry of NodePrepareResourcesResponse: devices, or an error and no devices."""
+
+    devices: tuple[PreparedDevice, ...] = ()
+    error: str = ""

@@ -1,0 +1,92 @@
+"""Everything that can be set, in one frozen class. Flags, environment variables and the docs table come from it.
+
+Paths under /sys, /dev, /proc, /var and /etc occur as defaults here and nowhere else in the driver (inside a container,
+a vendor's edits name the paths of its own device nodes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from driver.contract import Roots
+from driver.model import vocabulary
+
+ENV_PREFIX: Final = "ACCEL_DRA_"
+
+
+_T = TypeVar("_T")
+
+
+def _setting(default: _T, text: str) -> _T:
+    """Declare one setting with its explanation (what, unit, why this default)."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The plugin's settings. `help` of each field is what `accel-dra plugin --help` and docs/operations.md say."""
+
+    node_name: str = _setting("", "Name of this Node object; pool name and spec.nodeName of the slices. Required.")
+    driver_name: str = _setting(vocabulary.DEFAULT_DRIVER_NAME, "DRA driver name under which devices are published.")
+    vendor: str = _setting("nvidia", "Hardware to serve: nvidia or simulated (a folder of driver/vendors).")
+    vendor_options: tuple[str, ...] = _setting((), "Settings of the vendor itself, as key=value; may be repeated.")
+    kubeconfig: str = _setting("", "Path of a kubeconfig; empty: the pod's service account.")
+    pod_uid: str = _setting(
+        "",
+        "UID of our pod; gives sockets a name of their own so that two versions overlap in a rolling update.",
+    )
+
+    driver_root: str = _setting(
+        "/", "Where the vendor's driver is installed, as the host sees it (such as /run/nvidia/driver)."
+    )
+    driver_root_mount: str = _setting("", "Where this process sees the driver root; empty: at the same path.")
+    dev_root: str = _setting("/", "Folder whose dev/ holds the device nodes, as the host sees it.")
+    dev_root_mount: str = _setting("", "Where this process sees the dev root; empty: at the same path.")
+    sys_root: str = _setting("/sys", "The host's sysfs.")
+    proc_root: str = _setting("/proc", "The host's procfs.")
+    cdi_root: str = _setting("/var/run/cdi", "Folder for CDI specs; one that the container runtime reads.")
+    kubelet_plugins_dir: str = _setting("/var/lib/kubelet/plugins", "The kubelet's plugin data folder.")
+    kubelet_registry_dir: str = _setting(
+        "/var/lib/kubelet/plugins_registry", "The folder in which the kubelet looks for registration sockets."
+    )
+    state_dir: str = _setting("", "Folder for records of prepared claims; empty: <kubelet-plugins-dir>/<driver-name>.")
+
+    device_metadata: bool = _setting(True, "Write device metadata files into containers (KEP-5304).")
+    scan_interval: float = _setting(
+        2.0, "Seconds between looks for hot-plug and driver reloads (cheap: a few small files)."
+    )
+    rescan_interval: float = _setting(
+        300.0, "Seconds after which the hardware is asked again even if nothing seems to have changed."
+    )
+    api_timeout: float = _setting(10.0, "Seconds for one request to the API server.")
+    prepare_deadline: float = _setting(
+        40.0, "Seconds in which one prepare call may retry; the kubelet gives up after 45."
+    )
+    metrics_address: str = _setting("", "host:port for /metrics, /healthz and /readyz; empty: not served.")
+    log_format: str = _setting("auto", "json, text, or auto: text on a terminal, json otherwise.")
+    log_level: str = _setting("info", "debug, info, warning or error.")
+
+    @property
+    def data_dir(self) -> str:
+        """The plugin's data folder, which holds the DRA socket."""
+        return f"{self.kubelet_plugins_dir}/{self.driver_name}"
+
+    @property
+    def records_root(self) -> str:
+        """The folder that holds claims/, quarantine/, device metadata and the lock."""
+        return self.state_dir or self.data_dir
+
+    @property
+    def roots(self) -> Roots:
+        """The places a vendor may look at."""
+        return Roots(
+            driver_root=self.driver_root,
+            driver_root_mount=self.driver_root_mount or self.driver_root,
+            dev_root=self.dev_root,
+            dev_root_mount=self.dev_root_mount or self.dev_root,
+            sys_root=self.sys_root,
+            proc_root=self.proc_root,
+            state_root=self.records_root,
+        )

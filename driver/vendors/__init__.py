@@ -1,0 +1,23 @@
+"""Hardware, one folder a vendor. Vendors are strangers to each other and are loaded by name: nobody imports one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+from driver.contract import Create, Roots, Vendor
+from driver.model.errors import InvalidInput
+
+
+def names() -> tuple[str, ...]:
+    """Return the vendors that this installation contains, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+
+
+def load(name: str, roots: Roots, options: Mapping[str, str]) -> Vendor:
+    """Import `driver.vendors.<name>` and create its vendor. Raises `InvalidInput` for an unknown name or option."""
+    if name not in names():
+        raise InvalidInput("vendor", name, " or ".join(names()))
+    create: Create = importlib.import_module(f"{__name__}.{name}").create
+    return create(roots, options)
