@@ -7,11 +7,13 @@ a vendor's edits name the paths of its own device nodes).
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from driver.contract import Roots
 from driver.model import vocabulary
+from driver.model.errors import InvalidInput
 
 ENV_PREFIX: Final = "ACCEL_DRA_"
 
@@ -19,9 +21,9 @@ ENV_PREFIX: Final = "ACCEL_DRA_"
 _T = TypeVar("_T")
 
 
-def _setting(default: _T, text: str) -> _T:
+def _setting(default: _T, text: str, *, flag: str = "", allowed: tuple[str, ...] = ()) -> _T:
     """Declare one setting with its explanation (what, unit, why this default)."""
-    return dataclasses.field(default=default, metadata={"help": text})
+    return dataclasses.field(default=default, metadata={"help": text, "flag": flag, "allowed": allowed})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,9 @@ class Settings:
     node_name: str = _setting("", "Name of this Node object; pool name and spec.nodeName of the slices. Required.")
     driver_name: str = _setting(vocabulary.DEFAULT_DRIVER_NAME, "DRA driver name under which devices are published.")
     vendor: str = _setting("nvidia", "Hardware to serve: nvidia or simulated (a folder of driver/vendors).")
-    vendor_options: tuple[str, ...] = _setting((), "Settings of the vendor itself, as key=value; may be repeated.")
+    vendor_options: tuple[str, ...] = _setting(
+        (), "Settings of the vendor itself, as key=value; may be repeated.", flag="vendor-option"
+    )
     kubeconfig: str = _setting("", "Path of a kubeconfig; empty: the pod's service account.")
     pod_uid: str = _setting(
         "",
@@ -65,8 +69,10 @@ class Settings:
         40.0, "Seconds in which one prepare call may retry; the kubelet gives up after 45."
     )
     metrics_address: str = _setting("", "host:port for /metrics, /healthz and /readyz; empty: not served.")
-    log_format: str = _setting("auto", "json, text, or auto: text on a terminal, json otherwise.")
-    log_level: str = _setting("info", "debug, info, warning or error.")
+    log_format: str = _setting(
+        "auto", "json, text, or auto: text on a terminal, json otherwise.", allowed=("auto", "json", "text")
+    )
+    log_level: str = _setting("info", "debug, info, warning or error.", allowed=("debug", "info", "warning", "error"))
 
     @property
     def data_dir(self) -> str:
@@ -90,3 +96,70 @@ class Settings:
             proc_root=self.proc_root,
             state_root=self.records_root,
         )
+
+
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_DRIVER_NAME: Final = 63
+_KUBELET_CALL_SECONDS: Final = 45.0
+_PATHS: Final = (
+    "driver_root",
+    "driver_root_mount",
+    "dev_root",
+    "dev_root_mount",
+    "sys_root",
+    "proc_root",
+    "cdi_root",
+    "kubelet_plugins_dir",
+    "kubelet_registry_dir",
+    "state_dir",
+)
+
+
+def flag(field: dataclasses.Field[object]) -> str:
+    """Return the command-line name of a setting, without dashes."""
+    return str(field.metadata["flag"] or field.name.replace("_", "-"))
+
+
+def variable(field: dataclasses.Field[object]) -> str:
+    """Return the environment variable of a setting."""
+    return ENV_PREFIX + field.name.upper()
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings, or raise `InvalidInput` with the flag, its value and what is allowed."""
+    _check_name("driver-name", settings.driver_name)
+    if len(settings.driver_name) > _MAX_DRIVER_NAME:
+        raise InvalidInput("driver-name", settings.driver_name, f"at most {_MAX_DRIVER_NAME} characters")
+    if settings.node_name:
+        _check_name("node-name", settings.node_name)
+    for name in _PATHS:
+        value = getattr(settings, name)
+        if value and not value.startswith("/"):
+            raise InvalidInput(name.replace("_", "-"), value, "an absolute path")
+    for name in ("scan_interval", "rescan_interval", "api_timeout", "prepare_deadline"):
+        if not getattr(settings, name) > 0:
+            raise InvalidInput(name.replace("_", "-"), getattr(settings, name), "a number of seconds above 0")
+    if settings.prepare_deadline >= _KUBELET_CALL_SECONDS:
+        raise InvalidInput("prepare-deadline", settings.prepare_deadline, "less than the kubelet's 45 seconds")
+    _check_address(settings.metrics_address)
+    vendor_options(settings)
+    return settings
+
+
+def vendor_options(settings: Settings) -> dict[str, str]:
+    """Return the vendor's options as a mapping. Raises `InvalidInput` for one without `=`."""
+    for option in settings.vendor_options:
+        if not option.partition("=")[1] or option.startswith("="):
+            raise InvalidInput("vendor-option", option, "key=value")
+    return dict(option.split("=", 1) for option in settings.vendor_options)
+
+
+def _check_name(field: str, value: str) -> None:
+    if not _SUBDOMAIN.fullmatch(value):
+        raise InvalidInput(field, value, "a DNS subdomain: lower-case letters, digits, '-' and '.'")
+
+
+def _check_address(value: str) -> None:
+    host, colon, port = value.rpartition(":")
+    if value and not (colon and port.isdigit() and int(port) <= 65535 and not host.startswith("http")):
+        raise InvalidInput("metrics-address", value, "host:port, or :port for all addresses")

@@ -1,0 +1,98 @@
+"""Log lines: JSON in a cluster, readable text on a terminal. Configured once, by the command that runs a process.
+
+Lines carry fields through `extra={"fields": {...}}`; `emit` turns each occurrence into one line with its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+import sys
+from typing import Final
+
+from driver.model import occurrences
+from driver.model.occurrences import Occurrence
+
+LOGGER: Final = logging.getLogger("accel_dra")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339, UTC), level, message, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        document: dict[str, object] = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:00 info     message  key=value …` for a person."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        time = dt.datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        fields = "".join(f"  {key}={value}" for key, value in _fields(record).items())
+        text = f"{time} {record.levelname.lower():<8} {record.getMessage()}{fields}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def configure(log_format: str, level: str) -> None:
+    """Send log lines to standard error. `log_format` is json, text or auto (text on a terminal)."""
+    text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    LOGGER.handlers = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level.upper())
+
+
+def log_occurrence(occurrence: Occurrence) -> None:
+    """Write one line about something that happened; its level says how bad it is."""
+    fields = {key: value for key, value in _values(occurrence).items() if value not in ("", (), None)}
+    LOGGER.log(_level(occurrence), _TEXT[type(occurrence)], extra={"fields": fields})
+
+
+_TEXT: Final[dict[type, str]] = {
+    occurrences.ClaimPrepared: "claim prepared",
+    occurrences.ClaimUnprepared: "claim unprepared",
+    occurrences.HardwareScanned: "hardware scanned",
+    occurrences.HardwareUnavailable: "hardware not available, waiting for it",
+    occurrences.SlicesPublished: "slices published",
+    occurrences.PublishFailed: "publishing slices failed, trying again",
+    occurrences.FieldsDropped: "the API server dropped fields of a slice",
+    occurrences.RecordQuarantined: "a record could not be read and was set aside",
+    occurrences.Recovered: "recovered prepared claims",
+    occurrences.Registered: "the kubelet answered to our registration",
+}
+
+
+def _values(occurrence: Occurrence) -> dict[str, object]:
+    return {field.name: getattr(occurrence, field.name) for field in dataclasses.fields(occurrence)}
+
+
+def _level(occurrence: Occurrence) -> int:
+    match occurrence:
+        case occurrences.ClaimPrepared(error=error) | occurrences.ClaimUnprepared(error=error) if error:
+            return logging.ERROR
+        case occurrences.RecordQuarantined() | occurrences.Registered(accepted=False):
+            return logging.ERROR
+        case occurrences.HardwareScanned(omitted=omitted) if omitted:
+            return logging.WARNING
+        case occurrences.HardwareUnavailable() | occurrences.PublishFailed() | occurrences.FieldsDropped():
+            return logging.WARNING
+        case _:
+            return logging.INFO
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = getattr(record, "fields", None)
+    return dict(fields) if isinstance(fields, dict) else {}

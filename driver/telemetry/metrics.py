@@ -1,0 +1,133 @@
+"""Metrics of the driver itself, fed by occurrences. The only folder that imports prometheus_client.
+
+Names start with `accel_dra_`; docs/operations.md lists them. One registry a process, made by the composition root.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from driver import __version__
+from driver.model import occurrences
+from driver.model.occurrences import Occurrence
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
+
+
+class Metrics:
+    """All counters and gauges of the node plugin, and the hook that updates them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        name = "accel_dra"
+        Gauge(f"{name}_build_info", "1, with the version as a label.", ["version"], registry=self.registry).labels(
+            __version__
+        ).set(1)
+        self._requests = Histogram(
+            f"{name}_request_duration_seconds",
+            "Time to answer the kubelet for one claim, failures included.",
+            ["operation", "result"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            f"{name}_request_errors",
+            "Claims that could not be prepared or unprepared, by type of error.",
+            ["operation", "reason"],
+            registry=self.registry,
+        )
+        self._devices = Gauge(f"{name}_devices", "Devices published by this node.", registry=self.registry)
+        self._omitted = Gauge(
+            f"{name}_devices_omitted",
+            "1 for each device that is there and not published.",
+            ["device"],
+            registry=self.registry,
+        )
+        self._hardware = Gauge(
+            f"{name}_hardware_available", "1 while the vendor's driver answers, else 0.", registry=self.registry
+        )
+        self._scan = Histogram(
+            f"{name}_hardware_scan_duration_seconds", "Time to look at the hardware.", registry=self.registry
+        )
+        self._slices = Gauge(f"{name}_slices", "ResourceSlices of this node's pool.", registry=self.registry)
+        self._generation = Gauge(f"{name}_pool_generation", "Generation of the pool.", registry=self.registry)
+        self._writes = Counter(f"{name}_slice_writes", "ResourceSlices written.", ["operation"], registry=self.registry)
+        self._publish_errors = Counter(
+            f"{name}_publish_errors", "Rounds of publishing that failed.", ["reason"], registry=self.registry
+        )
+        self._dropped = Counter(
+            f"{name}_fields_dropped",
+            "Times the API server stored less than was sent.",
+            ["feature"],
+            registry=self.registry,
+        )
+        self._quarantined = Counter(
+            f"{name}_records_quarantined", "Records that could not be read.", registry=self.registry
+        )
+        self._registered = Gauge(
+            f"{name}_registered", "1 once the kubelet accepted the registration.", registry=self.registry
+        )
+        self._recovered = Counter(
+            f"{name}_recovered", "What recovery at start repaired.", ["kind"], registry=self.registry
+        )
+        self._known_omitted: set[str] = set()
+
+    def text(self) -> bytes:
+        """Return the exposition in Prometheus text format 0.0.4."""
+        return generate_latest(self.registry)
+
+    def count(self, occurrence: Occurrence) -> None:
+        """Update metrics from something that happened."""
+        match occurrence:
+            case occurrences.ClaimPrepared():
+                self._count_request("prepare", occurrence.seconds, occurrence.reason)
+            case occurrences.ClaimUnprepared():
+                self._count_request("unprepare", occurrence.seconds, occurrence.reason)
+            case occurrences.HardwareScanned():
+                self._count_scan(occurrence)
+            case occurrences.HardwareUnavailable():
+                self._hardware.set(0)
+            case occurrences.SlicesPublished():
+                self._count_published(occurrence)
+            case occurrences.PublishFailed():
+                self._publish_errors.labels(occurrence.reason).inc()
+            case occurrences.FieldsDropped():
+                for feature in occurrence.features:
+                    self._dropped.labels(feature).inc()
+            case _:
+                self._count_start(occurrence)
+
+    def _count_start(self, occurrence: Occurrence) -> None:
+        match occurrence:
+            case occurrences.RecordQuarantined():
+                self._quarantined.inc()
+            case occurrences.Registered():
+                self._registered.set(int(occurrence.accepted))
+            case occurrences.Recovered():
+                self._recovered.labels("kept").inc(occurrence.kept)
+                self._recovered.labels("rolled_back").inc(occurrence.rolled_back)
+                self._recovered.labels("restored_specs").inc(occurrence.restored_specs)
+                self._recovered.labels("removed_specs").inc(occurrence.removed_specs)
+
+    def _count_request(self, operation: str, seconds: float, reason: str) -> None:
+        self._requests.labels(operation, "error" if reason else "ok").observe(seconds)
+        if reason:
+            self._errors.labels(operation, reason).inc()
+
+    def _count_scan(self, occurrence: occurrences.HardwareScanned) -> None:
+        self._hardware.set(1)
+        self._scan.observe(occurrence.seconds)
+        self._devices.set(occurrence.devices)
+        omitted = {device for device, _ in occurrence.omitted}
+        for device in self._known_omitted - omitted:
+            self._omitted.remove(device)
+        for device in omitted:
+            self._omitted.labels(device).set(1)
+        self._known_omitted = omitted
+
+    def _count_published(self, occurrence: occurrences.SlicesPublished) -> None:
+        self._slices.set(occurrence.slices)
+        self._generation.set(occurrence.generation)
+        self._writes.labels("create").inc(occurrence.created)
+        self._writes.labels("update").inc(occurrence.updated)
+        self._writes.labels("delete").inc(occurrence.deleted)

@@ -1,0 +1,72 @@
+"""Log lines say what happened, in JSON or text, with the right level."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from driver.model import occurrences
+from driver.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    handlers, propagate, level = logs.LOGGER.handlers, logs.LOGGER.propagate, logs.LOGGER.level
+    yield
+    logs.LOGGER.handlers, logs.LOGGER.propagate = handlers, propagate
+    logs.LOGGER.setLevel(level)
+
+
+def test_a_json_line_has_time_level_message_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    logs.log_occurrence(occurrences.ClaimPrepared(claim="a/b (u)", seconds=0.004, devices=2))
+    line = json.loads(capsys.readouterr().err)
+    assert line["level"] == "info"
+    assert line["message"] == "claim prepared"
+    assert (line["claim"], line["devices"], line["seconds"]) == ("a/b (u)", 2, 0.004)
+    assert line["time"].endswith("+00:00")
+
+
+def test_text_for_a_terminal_leaves_empty_fields_out(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", "info")
+    logs.log_occurrence(occurrences.ClaimUnprepared(claim="a/b (u)", seconds=0.001))
+    text = capsys.readouterr().err
+    assert "claim=a/b (u)" in text
+    assert "error=" not in text
+
+
+@pytest.mark.parametrize(
+    ("occurrence", "level"),
+    [
+        (occurrences.ClaimPrepared(claim="c", seconds=0, devices=0, reason="DeviceBusy", error="held"), "error"),
+        (occurrences.HardwareScanned(seconds=0, devices=7, omitted=(("0000:1a:00.0", "GPU is lost"),)), "warning"),
+        (occurrences.HardwareScanned(seconds=0, devices=8, omitted=()), "info"),
+        (occurrences.HardwareUnavailable(reason="libnvidia-ml.so.1 not found"), "warning"),
+        (occurrences.Registered(accepted=False, error="no"), "error"),
+        (occurrences.RecordQuarantined(path="p", reason="r"), "error"),
+    ],
+)
+def test_the_level_says_how_bad_it_is(
+    occurrence: occurrences.Occurrence, level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("json", "debug")
+    logs.log_occurrence(occurrence)
+    assert json.loads(capsys.readouterr().err)["level"] == level
+
+
+def test_levels_below_the_setting_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "error")
+    logs.LOGGER.log(logging.WARNING, "quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    try:
+        raise ValueError("broken")  # noqa: TRY301 - the traceback is what is tested
+    except ValueError:
+        logs.LOGGER.exception("failed")
+    assert "ValueError: broken" in json.loads(capsys.readouterr().err)["exception"]

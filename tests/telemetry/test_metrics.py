@@ -1,0 +1,99 @@
+"""Occurrences become metrics; failures are part of the same histogram as successes."""
+
+from __future__ import annotations
+
+import http.client
+
+import pytest
+
+from driver.model import occurrences
+from driver.model.errors import InvalidInput
+from driver.telemetry.endpoint import Endpoint
+from driver.telemetry.metrics import Metrics
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_failed_requests_are_counted_with_the_good_ones() -> None:
+    metrics = Metrics()
+    metrics.count(occurrences.ClaimPrepared(claim="c", seconds=0.004, devices=1))
+    metrics.count(occurrences.ClaimPrepared(claim="c", seconds=2, devices=0, reason="Unavailable", error="away"))
+    metrics.count(occurrences.ClaimUnprepared(claim="c", seconds=0.001))
+    name = "accel_dra_request_duration_seconds_count"
+    assert value(metrics, name, operation="prepare", result="ok") == 1
+    assert value(metrics, name, operation="prepare", result="error") == 1
+    assert value(metrics, name, operation="unprepare", result="ok") == 1
+    assert value(metrics, "accel_dra_request_errors_total", operation="prepare", reason="Unavailable") == 1
+
+
+def test_an_omitted_device_is_visible_and_disappears_when_it_answers_again() -> None:
+    metrics = Metrics()
+    metrics.count(occurrences.HardwareScanned(seconds=0.1, devices=7, omitted=(("0000:1a:00.0", "lost"),)))
+    assert value(metrics, "accel_dra_devices_omitted", device="0000:1a:00.0") == 1
+    metrics.count(occurrences.HardwareScanned(seconds=0.1, devices=8, omitted=()))
+    assert value(metrics, "accel_dra_devices_omitted", device="0000:1a:00.0") is None
+    assert value(metrics, "accel_dra_devices") == 8
+
+
+def test_waiting_for_a_driver_is_visible() -> None:
+    metrics = Metrics()
+    metrics.count(occurrences.HardwareUnavailable(reason="no library"))
+    assert value(metrics, "accel_dra_hardware_available") == 0
+    metrics.count(occurrences.HardwareScanned(seconds=0.1, devices=8, omitted=()))
+    assert value(metrics, "accel_dra_hardware_available") == 1
+
+
+def test_every_occurrence_is_understood() -> None:
+    metrics = Metrics()
+    for occurrence in (
+        occurrences.SlicesPublished("n", 2, 1, 8, 1, 2, 3, 0.1),
+        occurrences.PublishFailed("Unavailable", "away", 1.0),
+        occurrences.FieldsDropped("n", "s", ("taints",), ("DRADeviceTaints",)),
+        occurrences.RecordQuarantined("p", "r"),
+        occurrences.Registered(accepted=True),
+        occurrences.Recovered(1, 2, 3, 4),
+    ):
+        metrics.count(occurrence)
+    text = metrics.text().decode()
+    for sample in (
+        "accel_dra_pool_generation 2.0",
+        'accel_dra_slice_writes_total{operation="delete"} 3.0',
+        'accel_dra_publish_errors_total{reason="Unavailable"} 1.0',
+        'accel_dra_fields_dropped_total{feature="DRADeviceTaints"} 1.0',
+        "accel_dra_records_quarantined_total 1.0",
+        "accel_dra_registered 1.0",
+        'accel_dra_recovered_total{kind="rolled_back"} 2.0',
+    ):
+        assert sample in text
+
+
+def test_the_endpoint_serves_pages_and_says_not_found() -> None:
+    endpoint = Endpoint("127.0.0.1:0", {"/healthz": lambda: (200, b"ok\n"), "/readyz": lambda: (503, b"waiting\n")})
+    endpoint.start()
+    try:
+        answers = [_get(endpoint.port, path) for path in ("/healthz", "/readyz", "/healthz?verbose", "/other")]
+    finally:
+        endpoint.stop()
+    assert answers == [(200, b"ok\n"), (503, b"waiting\n"), (200, b"ok\n"), (404, b"not found\n")]
+
+
+def test_an_address_in_use_is_one_clear_sentence() -> None:
+    endpoint = Endpoint("127.0.0.1:0", {})
+    endpoint.start()
+    try:
+        with pytest.raises(InvalidInput, match="metrics-address"):
+            Endpoint(f"127.0.0.1:{endpoint.port}", {})
+    finally:
+        endpoint.stop()
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
