@@ -1,0 +1,128 @@
+"""Keeps the inventory true: looks for changes cheaply and often, asks the hardware when it is worthwhile.
+
+`app` starts it; the publisher and the preparer read `inventory`, a frozen value that is swapped whole. Only this class
+writes it. It never holds a device: each look is one call of the vendor's `snapshot`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from driver.contract import Vendor
+from driver.model.devices import Inventory, Snapshot
+from driver.model.errors import DriverError
+from driver.model.occurrences import Emit, HardwareScanned, HardwareUnavailable
+
+Build = Callable[[Snapshot], Inventory]
+
+
+class Scanner:
+    """Watches one vendor's hardware on a thread of its own.
+
+    `changed` is called after each change of `inventory`, also when it becomes None (the driver went away).
+    """
+
+    def __init__(  # noqa: PLR0913 - the two intervals and the clock are what tests set
+        self,
+        vendor: Vendor,
+        build: Build,
+        emit: Emit,
+        changed: Callable[[], None],
+        *,
+        scan_interval: float,
+        rescan_interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._vendor = vendor
+        self._build = build
+        self._emit = emit
+        self._changed = changed
+        self._scan_interval = scan_interval
+        self._rescan_interval = rescan_interval
+        self._clock = clock
+        self._lock = threading.Lock()  # one builder at a time, so that an older look never replaces a newer one
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
+        self._fingerprint: str | None = None
+        self._looked_at = 0.0
+        self._reason = ""
+        self._failures = 0
+        self.inventory: Inventory | None = None
+        """The latest look, or None while the vendor's driver is not there."""
+        self.scanned = threading.Event()
+        """Set once the hardware was looked at for the first time, whatever the outcome."""
+
+    def start(self) -> None:
+        """Look for the first time, then keep looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a look under way is finished first."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def rebuild(self) -> None:
+        """Derive the inventory again from the last look, because something else it depends on changed (health)."""
+        with self._lock:
+            if self.inventory is not None:
+                self._replace(self._build(self.inventory.snapshot))
+
+    def scan(self) -> None:
+        """Look once if the fingerprint changed, the last look failed, or it is long ago."""
+        fingerprint = self._read_fingerprint()
+        due = self._clock() - self._looked_at >= self._rescan_interval
+        if fingerprint == self._fingerprint and not due and not self._failures:
+            return
+        with self._lock:
+            self._look(fingerprint)
+        self.scanned.set()
+
+    def _look(self, fingerprint: str) -> None:
+        self._looked_at = self._clock()
+        try:
+            snapshot = self._vendor.snapshot()
+            inventory = self._build(snapshot)
+        except DriverError as error:
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - a bug in a vendor must not end the plugin; it is reported and retried
+            self._fail(f"unexpected error in vendor {self._vendor.name}: {error!r}")
+        else:
+            self._fingerprint, self._failures, self._reason = fingerprint, 0, ""
+            self._emit_scanned(inventory, self._clock() - self._looked_at)
+            self._replace(inventory)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.scan()
+            self._stop.wait(self._scan_interval)
+
+    def _read_fingerprint(self) -> str:
+        try:
+            return self._vendor.fingerprint()
+        except Exception as error:  # noqa: BLE001 - as above; the look itself will say what is wrong
+            return f"failed: {error}"
+
+    def _fail(self, reason: str) -> None:
+        self._failures += 1
+        if reason != self._reason:
+            self._reason = reason
+            self._emit(HardwareUnavailable(reason))
+        # One failed look may be a driver that is just being reloaded: devices are withdrawn after the second.
+        if self._failures > 1 or self.inventory is None:
+            self._replace(None)
+
+    def _replace(self, inventory: Inventory | None) -> None:
+        before, self.inventory = self.inventory, inventory
+        if before != inventory or not self.scanned.is_set():
+            self._changed()
+
+    def _emit_scanned(self, inventory: Inventory, seconds: float) -> None:
+        if self.inventory == inventory:
+            return
+        omitted = tuple(
+            (failure.pci_address or f"index {failure.index}", failure.reason) for failure in inventory.omitted
+        )
+        self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))
