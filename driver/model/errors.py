@@ -2,9 +2,11 @@
 
     DriverError
     ├── InvalidInput     the input is wrong: tell its author, never retry
+    │   └── Rejected     the API server refuses the content of a request (HTTP 400, 415, 422 and their like)
     ├── Unavailable      something outside is away for now: retry later
     ├── Conflict         someone else was faster: read again, decide again
     ├── NotFound         the object does not exist (any more)
+    ├── Gone             the API server has forgotten this resourceVersion: list again
     ├── Forbidden        we lack a permission: tell the admin, retrying does not help by itself
     ├── Unsupported      this hardware, driver or server cannot do it: go on without
     ├── DeviceBusy       another claim holds the device: refuse, name the holder
@@ -31,6 +33,14 @@ class InvalidInput(DriverError):  # noqa: N818 - the names are the driver's voca
         super().__init__(f"{field}: {value!r} is not allowed; allowed: {allowed}")
 
 
+class Rejected(InvalidInput):
+    """The API server refuses what a request carries. The text is the server's own message."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(field, None, "what the API server accepts")
+        self.args = (message,)
+
+
 class Unavailable(DriverError):  # noqa: N818
     """Something outside (API server, NVML, kubelet) does not answer now; `retry_after` seconds if it said so."""
 
@@ -45,6 +55,10 @@ class Conflict(DriverError):  # noqa: N818
 
 class NotFound(DriverError):  # noqa: N818
     """The object does not exist (HTTP 404)."""
+
+
+class Gone(DriverError):  # noqa: N818
+    """The resourceVersion or list token is too old (HTTP 410, reason Expired)."""
 
 
 class Forbidden(DriverError):  # noqa: N818

@@ -47,12 +47,28 @@ class ListMeta(Api, frozen=True):
     continue_: str = msgspec.field(default="", name="continue")
 
 
+class StatusCause(Api, frozen=True):
+    """metav1.StatusCause: one field that is wrong, and why."""
+
+    reason: str = ""
+    message: str = ""
+    field: str = ""
+
+
+class StatusDetails(Api, frozen=True):
+    """metav1.StatusDetails, as far as the driver reads it."""
+
+    causes: tuple[StatusCause, ...] = ()
+    retry_after_seconds: int = 0
+
+
 class Status(Api, frozen=True):
     """metav1.Status: what the API server answers instead of an object."""
 
     code: int = 0
     reason: str = ""
     message: str = ""
+    details: StatusDetails | None = None
 
 
 class Node(Api, frozen=True):
