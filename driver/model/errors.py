@@ -11,6 +11,7 @@
     ├── Unsupported      this hardware, driver or server cannot do it: go on without
     ├── DeviceBusy       another claim holds the device: refuse, name the holder
     ├── Corrupt          a file of ours cannot be read: set it aside, go on
+    ├── StorageFailed    the node's disk does not take what we must write: undo, tell the admin
     └── StepFailed       the hardware refused a step: undo, report
 
 Foreign errors (urllib3, NVML, grpc, OSError) are mapped to these where they arise, with `from`.
@@ -85,6 +86,15 @@ class Corrupt(DriverError):  # noqa: N818
         self.path = path
         self.why = why
         super().__init__(f"{path}: {why}")
+
+
+class StorageFailed(DriverError):  # noqa: N818
+    """The node's disk refuses a write (full, read-only, no permission): names the path and the disk's own words."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"cannot write {path}: {why}")
 
 
 class StepFailed(DriverError):  # noqa: N818

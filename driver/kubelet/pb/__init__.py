@@ -1,0 +1,1 @@
+"""Generated from protos/ by hack/protos: messages of the kubelet's contracts. Never edited."""

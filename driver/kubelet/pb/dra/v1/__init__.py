@@ -1,0 +1,1 @@
+"""Messages of k8s.io.kubelet.pkg.apis.dra.v1."""

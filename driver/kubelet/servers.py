@@ -1,0 +1,90 @@
+"""The plugin's two gRPC servers as one thing that starts and stops. Composed by node/app.
+
+Order is the promise: the DRA service answers before the kubelet can hear of it, and at the end the registration
+socket goes first, because its removal is what tells the kubelet to send nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent import futures
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from driver.kubelet import sockets
+from driver.kubelet.dra import DraService
+from driver.kubelet.registration import OnStatus, RegistrationService
+from driver.model.errors import StorageFailed, Unavailable
+
+_DRA_THREADS: Final = 64
+"""Calls served at a time. A prepare call may wait most of a minute for the API server; unprepare must still get in."""
+_REGISTRATION_THREADS: Final = 2
+
+
+class KubeletServers:
+    """The DRA service and its registration, on sockets that this object owns while it runs."""
+
+    def __init__(self, driver: str, paths: sockets.Sockets, service: DraService, on_status: OnStatus) -> None:
+        self._driver = driver
+        self._paths = paths
+        self._service = service
+        self._registration = RegistrationService(driver, paths.dra, on_status)
+        self._running: list[_Running] = []
+
+    def start(self) -> None:
+        """Serve DRA, then registration.
+
+        Raises `Conflict` if another plugin serves these sockets, `InvalidInput` or `StorageFailed` if they cannot be
+        made; then nothing is left running.
+        """
+        for path in (self._paths.dra, self._paths.registration):
+            folder = Path(path).parent
+            _make_folder(folder)
+            sockets.sweep(folder, self._driver)
+        try:
+            for path, handlers, threads in (
+                (self._paths.dra, self._service.handlers(), _DRA_THREADS),
+                (self._paths.registration, self._registration.handlers(), _REGISTRATION_THREADS),
+            ):
+                self._running.append(_Running(sockets.Ownership.take(path, self._driver), handlers, threads))
+        except BaseException:
+            self.stop(0)
+            raise
+
+    def stop(self, grace: float) -> None:
+        """Withdraw the registration, then let calls in progress end within `grace` seconds. Safe to repeat."""
+        for server in reversed(self._running):
+            server.stop(grace)
+        self._running.clear()
+
+
+class _Running:
+    """One gRPC server that listens on a socket of its own."""
+
+    def __init__(self, owned: sockets.Ownership, handlers: Iterable[grpc.GenericRpcHandler], threads: int) -> None:
+        self._owned = owned
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix=Path(owned.path).stem)
+        self._server = grpc.server(self._pool, handlers=list(handlers))
+        try:
+            self._server.add_insecure_port(f"unix:{owned.path}")
+            Path(owned.path).chmod(0o600)
+        except (RuntimeError, OSError) as error:
+            self.stop(0)
+            raise Unavailable(f"cannot listen on {owned.path}: {error}") from error
+        self._server.start()
+
+    def stop(self, grace: float) -> None:
+        """Unlink the socket so that nobody new finds it, end the calls, give the path back."""
+        Path(self._owned.path).unlink(missing_ok=True)
+        self._server.stop(grace).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._owned.release()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(str(path), error.strerror or str(error)) from error
