@@ -105,6 +105,16 @@ class Registered:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HealthReported:
+    """A vendor reported a fault of a device, or its end (severity `healthy`)."""
+
+    device: str
+    cause: str
+    severity: str
+    message: str
+
+
 Occurrence = (
     ClaimPrepared
     | ClaimUnprepared
@@ -116,5 +126,6 @@ Occurrence = (
     | RecordQuarantined
     | Recovered
     | Registered
+    | HealthReported
 )
 Emit = Callable[[Occurrence], None]

@@ -72,6 +72,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
     occurrences.Registered: "the kubelet answered to our registration",
+    occurrences.HealthReported: "health of a device changed",
 }
 
 
@@ -85,6 +86,8 @@ def _level(occurrence: Occurrence) -> int:
             return logging.ERROR
         case occurrences.RecordQuarantined() | occurrences.Registered(accepted=False):
             return logging.ERROR
+        case occurrences.HealthReported(severity=severity) if severity != "healthy":
+            return logging.WARNING
         case occurrences.HardwareScanned(omitted=omitted) if omitted:
             return logging.WARNING
         case occurrences.HardwareUnavailable() | occurrences.PublishFailed() | occurrences.FieldsDropped():

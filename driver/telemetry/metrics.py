@@ -70,6 +70,12 @@ class Metrics:
         self._recovered = Counter(
             f"{name}_recovered", "What recovery at start repaired.", ["kind"], registry=self.registry
         )
+        self._health = Counter(
+            f"{name}_health_events",
+            "Faults of devices and their ends, as the vendor reported them.",
+            ["severity"],
+            registry=self.registry,
+        )
         self._known_omitted: set[str] = set()
 
     def text(self) -> bytes:
@@ -99,6 +105,8 @@ class Metrics:
 
     def _count_start(self, occurrence: Occurrence) -> None:
         match occurrence:
+            case occurrences.HealthReported():
+                self._health.labels(occurrence.severity).inc()
             case occurrences.RecordQuarantined():
                 self._quarantined.inc()
             case occurrences.Registered():

@@ -54,6 +54,7 @@ def test_every_occurrence_is_understood() -> None:
         occurrences.RecordQuarantined("p", "r"),
         occurrences.Registered(accepted=True),
         occurrences.Recovered(1, 2, 3, 4),
+        occurrences.HealthReported("0000:1a:00.0", "xid-79", "unhealthy", "fallen off the bus"),
     ):
         metrics.count(occurrence)
     text = metrics.text().decode()
@@ -65,6 +66,7 @@ def test_every_occurrence_is_understood() -> None:
         "accel_dra_records_quarantined_total 1.0",
         "accel_dra_registered 1.0",
         'accel_dra_recovered_total{kind="rolled_back"} 2.0',
+        'accel_dra_health_events_total{severity="unhealthy"} 1.0',
     ):
         assert sample in text
 

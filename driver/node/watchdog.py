@@ -1,0 +1,99 @@
+"""Listens to a vendor's health events and keeps the health of the node, a frozen value that is swapped whole.
+
+`app` starts it for vendors that implement `contract.Health`; the scanner asks `health` when it builds the inventory.
+Only this class writes it. A vendor whose event stream fails is listened to again after a pause.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from driver.contract import Health
+from driver.core import health
+from driver.core.health import HealthState
+from driver.model.devices import Snapshot
+from driver.model.health import HealthEvent
+from driver.model.occurrences import Emit, HardwareUnavailable, HealthReported
+from driver.model.slices import Device
+
+PAUSE_SECONDS: Final = 5.0
+"""Between two attempts to listen to a vendor whose stream failed: never a busy loop."""
+_TICK_SECONDS: Final = 1.0
+
+
+class Watchdog:
+    """Folds events into health on one thread and settles recovered faults on another.
+
+    `changed` is called after each change of `health`.
+    """
+
+    def __init__(
+        self, vendor: Health, changed: Callable[[], None], emit: Emit, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._vendor = vendor
+        self._changed = changed
+        self._emit = emit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = (
+            threading.Thread(target=self._listen, name="health", daemon=True),
+            threading.Thread(target=self._settle, name="health-settling", daemon=True),
+        )
+        self.health = HealthState()
+        """All faults that hold now."""
+
+    def start(self) -> None:
+        """Begin to listen."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads; a vendor looks at the stop sign at least once a second."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def restore(self, published: Iterable[Device], snapshot: Snapshot) -> None:
+        """Take over the faults that an earlier process published, beneath what has been heard since."""
+        restored = health.restore(published, snapshot)
+        with self._lock:
+            faults = {place: dict(causes) for place, causes in restored.faults.items()}
+            for place, causes in self.health.faults.items():
+                faults.setdefault(place, {}).update(causes)
+        self._replace(lambda _: HealthState(faults))
+
+    def fold(self, event: HealthEvent) -> None:
+        """Take one event into account."""
+        self._emit(HealthReported(event.pci_address, event.cause, event.severity.name.lower(), event.message))
+        self._replace(lambda before: health.fold(before, event))
+
+    def settle(self) -> None:
+        """Drop the faults that have been over for long enough."""
+        self._replace(lambda before: health.settle(before, self._clock()))
+
+    def _replace(self, change: Callable[[HealthState], HealthState]) -> None:
+        with self._lock:
+            before = self.health
+            self.health = change(before)
+            changed = before != self.health
+        if changed:
+            self._changed()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            try:
+                for event in self._vendor.watch_health(self._stop.is_set):
+                    self.fold(event)
+            except Exception as error:  # noqa: BLE001 - whatever a vendor raises, the others' devices are still served
+                self._emit(HardwareUnavailable(f"health events: {error}"))
+            self._stop.wait(PAUSE_SECONDS)
+
+    def _settle(self) -> None:
+        while not self._stop.wait(_TICK_SECONDS):
+            if health.next_settling(self.health) is not None:
+                self.settle()
