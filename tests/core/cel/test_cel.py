@@ -1,0 +1,262 @@
+"""The selector language, feature by feature, and its bounds against hostile expressions."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from driver.core import cel
+from driver.core.cel.values import Uint
+from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
+
+DEVICE = Device(
+    name="gpu-0",
+    attributes={
+        "accel-dra.dev/model": DeviceAttribute(string="H100 80GB HBM3"),
+        "accel-dra.dev/index": DeviceAttribute(int_=0),
+        "accel-dra.dev/driverVersion": DeviceAttribute(version="580.126.9"),
+        "local": DeviceAttribute(bool_=True),
+    },
+    capacity={"accel-dra.dev/memory": DeviceCapacity(value="80Gi")},
+)
+VIEW = cel.view("gpu.accel-dra.dev", DEVICE)
+
+
+def _value(expression: str, **variables: object) -> object:
+    return cel.compile(expression).evaluate({"device": VIEW, **variables})
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1 + 2 * 3 - 4 / 2 % 2", 7),
+        ("-7 / 2", -3),
+        ("-7 % 2", -1),
+        ("2 - 1 - 1", 0),
+        ("-9223372036854775808", -(2**63)),
+        ("0x1F + 1", 32),
+        ("7u", Uint(7)),
+        (".5 + 1e1", 10.5),
+        ("true == 1", False),
+        ("[true] == [1]", False),
+        ("1 == 1.0 && 1 == 1u", True),
+        ("{true: 'a', 1: 'b'}[true]", "a"),
+        ("{true: 'a', 1: 'b'}[1.0]", "b"),
+        ("'a' + 'b'", "ab"),
+        ('"tab\\t\\x41\\101\\u00fc\\U0001F600"', "tab\tAAü😀"),
+        ("r'\\d'", "\\d"),
+        ("b'ü\\xff'.size()", 3),
+        ("'''a\n'b\"'''", "a\n'b\""),
+        ("true ? 1 : 1 / 0", 1),
+        ("1 in [1, 2] && !(3 in [1, 2])", True),
+        ("'a' in {'a': 1}", True),
+        ("[3, 1, 2].filter(x, x > 1).map(x, x * 2)", [6, 4]),
+        ("[1, 2, 3].map(x, x % 2 == 1, x * 10)", [10, 30]),
+        ("[1, 2].exists_one(x, x == 2) && [1, 2].existsOne(x, x > 1)", True),
+        ("cel.bind(x, 2, x * x) + [1].map(x, x)[0]", 5),
+        ("{'b': 1, 'a': 2}.map(k, k)", ["b", "a"]),
+        ("['b', 'a'].sort().join('-')", "a-b"),
+        ("['bb', 'a'].sortBy(s, size(s))", ["a", "bb"]),
+        ("[?optional.none(), ?optional.of(1)]", [1]),
+        ("{}.?a.?b.orValue('none')", "none"),
+        ("{'a': {'b': 1}}.?a.b.value()", 1),
+        ("optional.of(2).optMap(x, x + 1).value()", 3),
+        ("semver('1.2.3').isLessThan(semver('1.10.0')) && semver('v1.2', true) == semver('1.2.0')", True),
+        ("quantity('1Gi') == quantity('1024Mi') && quantity('2').compareTo(quantity('1')) == 1", True),
+        ("quantity('1Gi').isGreaterThan(quantity('1G'))", True),
+        ("sets.contains([1, 2], [2])", True),
+        ("'GPU-Ä'.lowerAscii()", "gpu-Ä"),
+        ("'H100'.matches('^H[0-9]+$') && 'a1b22'.findAll('[0-9]+') == ['1', '22']", True),
+        ("type(1) == int && type('') != int", True),
+        ("string(1e21) + string(1.0) + string(true)", "1e+211true"),
+        ("int('42') + int(4.9)", 46),
+        ("true // a comment\n && true", True),
+    ],
+)
+def test_values(expression: str, expected: object) -> None:
+    value = _value(expression)
+    assert (value, type(value)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("device.driver == 'gpu.accel-dra.dev'", True),
+        ("device.attributes['accel-dra.dev'].model.startsWith('H100')", True),
+        ("device.attributes['accel-dra.dev'].index == 0", True),
+        ("device.attributes['accel-dra.dev'].driverVersion.isGreaterThan(semver('570.0.0'))", True),
+        ("device.attributes['gpu.accel-dra.dev'].local", True),
+        ("device.capacity['accel-dra.dev'].memory.compareTo(quantity('80Gi')) >= 0", True),
+        ("'elsewhere.example' in device.attributes", False),
+        ("device.attributes['elsewhere.example'].size() == 0", True),
+        ("has(device.attributes['accel-dra.dev'].profile)", False),
+        ("device.attributes['accel-dra.dev'].?profile.orValue('') == '1g.10gb'", False),
+        ("device.allowMultipleAllocations", False),
+        ("device.attributes['x'].y == 1 && device.driver == 'other'", False),
+        ("device.attributes['x'].y == 1 || device.driver.startsWith('gpu')", True),
+    ],
+)
+def test_devices(expression: str, expected: bool) -> None:
+    assert cel.matches(cel.compile_selector(expression), VIEW) is expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("device.attributes['accel-dra.dev'].profile == 'x'", "no such key: profile"),
+        ("device.attributes['accel-dra.dev'].index", "CEL result of type int"),
+        ("device.attributes['accel-dra.dev'].driverVersion == '580.126.9'", "no such overload"),
+        ("9223372036854775807 + 1 > 0", "integer overflow"),
+        ("0u - 1u > 0u", "unsigned integer overflow"),
+        ("1 / 0 == 1", "division by zero"),
+        ("[1][1] == 1", "index out of bounds: 1"),
+        ("'a' < 1", "no such overload"),
+        ("true && device.driver", "no such overload"),
+        ("[1 / 0 == 1].exists(x, x)", "division by zero"),
+        ("quantity('many') == quantity('1')", "quantities must match"),
+        ("semver('01.0.0').major() == 1", "leading zeroes"),
+        ("optional.none().value() == 1", r"optional.none\(\) dereference"),
+        ("'a'.substring(2) == ''", "index out of range: 2"),
+        ("device.driver.matches(device.driver + '[')", "error parsing regexp"),
+        ("{[1]: 2} == {}", "unsupported key type: list"),
+    ],
+)
+def test_errors_while_evaluating(expression: str, reason: str) -> None:
+    with pytest.raises(cel.EvaluationError, match=reason):
+        cel.matches(cel.compile_selector(expression), VIEW)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("", "unexpected 'end of the expression'"),
+        ("true &&", "unexpected 'end of the expression'"),
+        ("(true", r"expected '\)'"),
+        ("true)", r"unexpected '\)'"),
+        ("devices.driver == ''", "undeclared reference to 'devices'"),
+        ("object.kind == ''", "undeclared reference to 'object'"),
+        ("device.nope", "undefined field 'nope'"),
+        ("has(device.nope)", "undefined field 'nope'"),
+        ("has(device)", r"invalid argument to has\(\)"),
+        ("device.driver.nope()", "no such function"),
+        ("nope(1)", "no such function"),
+        ("size()", "no matching overload"),
+        ("duration('1s') == duration('1s')", "undeclared reference to 'duration'"),
+        ("[1].all(1, true)", "argument must be a simple name"),
+        ("if == 1", "reserved identifier: if"),
+        ("'open", "not closed"),
+        ("'\\q' == ''", "invalid escape"),
+        ("'\\ud800' == ''", "invalid unicode"),
+        ("9223372036854775808 > 0", "invalid int literal"),
+        ("18446744073709551616u > 0u", "invalid uint literal"),
+        ("1e400 > 0.0", "invalid double literal"),
+        ("int('x') == 1", "type conversion error"),
+        ("device.driver.matches('[')", "error parsing regexp"),
+        ("device.driver.matches('(?=x)')", "error parsing regexp"),
+        ("Device{driver: 'x'} == 1", "messages"),
+        ("trüe", "unexpected character 'ü'"),
+        ("'a'", "must evaluate to bool"),
+        ("[true]", "must evaluate to bool"),
+    ],
+)
+def test_errors_while_compiling_say_what_and_where(expression: str, reason: str) -> None:
+    with pytest.raises(cel.CompileError, match=reason):
+        cel.compile_selector(expression)
+
+
+def test_an_error_names_its_position() -> None:
+    with pytest.raises(cel.CompileError, match="at character 9: ") as raised:
+        cel.compile("true && nope")
+    assert raised.value.position == 8
+
+
+def test_admission_expressions_see_plain_json() -> None:
+    request = {"userInfo": {"extra": {"authentication.kubernetes.io/node-name": ["node-1"]}}}
+    slice_ = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"nodeName": "node-1"}}
+    expression = "variables.node == (request.operation == 'DELETE' ? oldObject : object).spec.?nodeName.orValue('')"
+    variables = {"node": "node-1"}
+    assert _value(
+        expression, request={**request, "operation": "DELETE"}, oldObject=slice_, object=None, variables=variables
+    )
+    node = "request.userInfo.extra[?'authentication.kubernetes.io/node-name'][0].orValue('')"
+    assert _value(node, request=request) == "node-1"
+    assert _value(node, request={"userInfo": {"extra": {}}}) == ""
+    assert _value("object.metadata.namespace", object=slice_) == "n"
+
+
+def test_a_variable_that_is_not_given_fails_only_where_it_is_read() -> None:
+    assert _value("true || object.kind == 'Pod'") is True
+    with pytest.raises(cel.EvaluationError, match="no such attribute: object"):
+        _value("object.kind == 'Pod'")
+
+
+def test_a_lazy_binding_is_evaluated_when_it_is_used() -> None:
+    assert _value("cel.bind(x, 1 / 0, true)") is True
+    with pytest.raises(cel.EvaluationError, match="division by zero"):
+        _value("cel.bind(x, 1 / 0, x == 1)")
+
+
+def test_a_program_is_reusable_and_remembers_nothing() -> None:
+    program = cel.compile("cel.bind(x, object.n + 1, [x, x].map(y, y * 2))")
+    assert [program.evaluate({"object": {"n": n}}) for n in (1, 2, 1)] == [[4, 4], [6, 6], [4, 4]]
+
+
+def test_a_published_attribute_without_a_value_fails_every_expression() -> None:
+    with pytest.raises(cel.EvaluationError, match="attribute bad: unsupported attribute value"):
+        cel.view("d", Device(name="x", attributes={"bad": DeviceAttribute()}))
+    with pytest.raises(cel.EvaluationError, match="attribute v: parse semantic version"):
+        cel.view("d", Device(name="x", attributes={"v": DeviceAttribute(version="1.2")}))
+    with pytest.raises(cel.EvaluationError, match="capacity m"):
+        cel.view("d", Device(name="x", capacity={"m": DeviceCapacity(value="lots")}))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 3000 + "true" + ")" * 3000,
+        "!" * 5000 + "true",
+        "-" * 5000 + "x",
+        "[" * 3000 + "]" * 3000,
+        "1" + "+1" * 4000 + " > 0",
+        "device" + ".a" * 4000,
+        "device" + "[0]" * 3000,
+        "true ? true : " * 700 + "true",
+        "{1:" * 2000 + "1" + "}" * 2000,
+        "[1].all(x, " * 900 + "true" + ")" * 900,
+        "size(" * 1700 + ")" * 1700,
+        "x" * 20_000,
+    ],
+)
+def test_hostile_nesting_and_length_are_refused(expression: str) -> None:
+    with pytest.raises(cel.CompileError):
+        cel.compile(expression)
+
+
+def test_long_chains_of_conditions_are_fine() -> None:
+    assert _value(" && ".join(["true"] * 1000)) is True
+    assert _value(" || ".join(["false"] * 1000)) is False
+
+
+def test_the_deepest_allowed_expression_evaluates() -> None:
+    assert _value("1" + "+1" * 90) == 91
+    assert _value("(" * 90 + "true" + ")" * 90) is True
+    assert _value("[1].all(x, " * 30 + "true" + ")" * 30) is True
+
+
+def test_a_full_stack_is_an_error_of_ours() -> None:
+    program = cel.compile("1" + "+1" * 90)
+
+    def sink(depth: int) -> object:
+        return program.evaluate({}) if depth == 0 else sink(depth - 1)
+
+    def outcome(spare: int) -> str:
+        try:
+            return str(sink(sys.getrecursionlimit() - spare))
+        except cel.EvaluationError as error:
+            return str(error)
+        except RecursionError:
+            return "no room to call us"
+
+    outcomes = {outcome(spare) for spare in range(40, 400, 7)}
+    assert {"91", "the expression is nested too deeply for this stack"} <= outcomes
