@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from driver.core import naming, versions
+from driver.core import naming, specification, versions
 from driver.core.health import HealthState, list_taints
 from driver.core.interconnects import Domains, find_domains, sum_bandwidth
 from driver.core.ordering import Place, order_devices
@@ -23,7 +23,6 @@ from driver.model.slices import MAX_TEXT, Device, DeviceAttribute, DeviceCapacit
 Attributes = dict[str, DeviceAttribute]
 Capacities = dict[str, DeviceCapacity]
 
-_BUS_ID: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -85,8 +84,8 @@ def _describe_common(accelerator: Accelerator, snapshot: Snapshot) -> Attributes
             vocabulary.DRIVER_VERSION_TEXT: _text(snapshot.driver_version),
             vocabulary.RUNTIME_VERSION: _version(snapshot.runtime_version),
             vocabulary.COMPUTE_CAPABILITY: _version(accelerator.compute_capability),
-            vocabulary.PCI_BUS_ID: _bus_id(accelerator.pci_address),
-            vocabulary.PCIE_ROOT: _exact(accelerator.pcie_root),
+            vocabulary.PCI_BUS_ID: _shaped(accelerator.pci_address, specification.BUS_ID),
+            vocabulary.PCIE_ROOT: _shaped(accelerator.pcie_root, specification.PCIE_ROOT),
             vocabulary.NUMA_NODE: _number(accelerator.numa_node),
         }
     )
@@ -135,8 +134,13 @@ def _measure(part: Accelerator | Partition) -> Capacities:
 
 
 def _take_extras(extra: Mapping[str, str | int | bool], own: Attributes, room: int) -> Attributes:
-    """Return the vendor's own attributes that fit, in the order of their names; none may replace one of ours."""
-    values = _present({name: _value(extra[name]) for name in sorted(extra) if name not in own})
+    """Return the vendor's own attributes that the API takes and that fit, by name; none may pose as one of ours."""
+    names = [
+        name
+        for name in sorted(extra)
+        if specification.is_qualified_name(name) and not name.startswith(specification.OWN_DOMAINS)
+    ]
+    values = _present({name: _value(extra[name]) for name in names})
     return dict(list(values.items())[: max(0, room - len(own))])
 
 
@@ -161,8 +165,9 @@ def _exact(text: str | None) -> DeviceAttribute | None:
     return DeviceAttribute(string=text) if text and len(text.encode()) <= MAX_TEXT else None
 
 
-def _bus_id(address: str) -> DeviceAttribute | None:
-    return DeviceAttribute(string=address) if _BUS_ID.fullmatch(address) else None
+def _shaped(text: str | None, pattern: str) -> DeviceAttribute | None:
+    """A text that readers compare with other drivers' texts: in the form that Kubernetes defines, or left out."""
+    return DeviceAttribute(string=text) if text and re.fullmatch(pattern, text, re.ASCII) else None
 
 
 def _number(number: int | None, lowest: int = 0) -> DeviceAttribute | None:

@@ -1,0 +1,239 @@
+"""The inventory publishes every fact it knows, nothing it does not, within the API's limits, the same each time."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import combinations
+
+import msgspec
+import pytest
+
+from driver.core import health, inventory, specification
+from driver.model import vocabulary as words
+from driver.model.devices import Accelerator, Fabric, Failure
+from driver.model.health import HealthEvent, Severity
+from driver.model.slices import Device, DeviceAttribute
+from tests.fakes.hardware import GIBIBYTE, accelerator, link, mesh, partition, snapshot
+
+
+def publish(*devices: Accelerator) -> list[Device]:
+    return [entry.device for entry in inventory.build(snapshot(*devices)).entries]
+
+
+def whole(device: Accelerator) -> Device:
+    (published,) = publish(device)
+    return published
+
+
+def part(device: Accelerator) -> Device:
+    (published,) = publish(dataclasses.replace(device, partitioned=True, partitions=(partition("1g.10gb", 3),)))
+    return published
+
+
+def strings(device: Device) -> dict[str, str | None]:
+    return {name: value.string for name, value in device.attributes.items() if value.string is not None}
+
+
+def test_a_whole_device_says_everything_that_is_known() -> None:
+    one, _ = mesh(*[("0000:1a:00.0", "0000:1b:00.0")] * 4)
+    first, _ = publish(
+        dataclasses.replace(one, fabric=Fabric("5c1f4c2e-9b1d-4a3b-8f67-2d0e5a7c9b31", 32766)),
+        *mesh(*[("0000:1a:00.0", "0000:1b:00.0")] * 4)[1:],
+    )
+    assert msgspec.to_builtins(first) == {
+        "name": "gpu-0000-1a-00-0",
+        "attributes": {
+            "accel-dra.dev/architecture": {"string": "Hopper"},
+            "accel-dra.dev/computeCapability": {"version": "9.0.0"},
+            "accel-dra.dev/driverVersion": {"version": "580.126.9"},
+            "accel-dra.dev/driverVersionText": {"string": "580.126.09"},
+            "accel-dra.dev/fabricDomain": {"string": "5c1f4c2e-9b1d-4a3b-8f67-2d0e5a7c9b31.32766"},
+            "accel-dra.dev/index": {"int": 0},
+            "accel-dra.dev/interconnectDomain": {"string": "0000-1a-00-0"},
+            "accel-dra.dev/interconnectGBps": {"int": 100},
+            "accel-dra.dev/model": {"string": "NVIDIA H100 80GB HBM3"},
+            "accel-dra.dev/runtimeVersion": {"version": "13.0.0"},
+            "accel-dra.dev/type": {"string": "gpu"},
+            "accel-dra.dev/uuid": {"string": "GPU-0000:1a:00.0"},
+            "accel-dra.dev/vendor": {"string": "simulated"},
+            "resource.kubernetes.io/numaNode": {"int": 0},
+            "resource.kubernetes.io/pciBusID": {"string": "0000:1a:00.0"},
+            "resource.kubernetes.io/pcieRoot": {"string": "pci0000:15"},
+        },
+        "capacity": {
+            "accel-dra.dev/memory": {"value": "80Gi"},
+            "accel-dra.dev/multiprocessors": {"value": "132"},
+        },
+    }
+
+
+def test_peer_defect_12_every_documented_attribute_is_published_on_partitions() -> None:
+    device = part(accelerator())
+    documented = {word.name for word in specification.ATTRIBUTES if word.on is not specification.On.WHOLE}
+    assert set(device.attributes) == documented
+    assert set(device.capacity) == set(specification.CAPACITIES)
+
+
+def test_a_partition_says_where_its_parent_is_and_what_it_is_itself() -> None:
+    device = part(accelerator())
+    assert device.name == "gpu-0000-1a-00-0-1g-10gb-3"
+    assert strings(device)[words.TYPE] == "partition"
+    assert strings(device)[words.UUID] == "MIG-1g.10gb-3"
+    assert strings(device)[words.PARENT_UUID] == "GPU-0000:1a:00.0"
+    assert strings(device)[words.PROFILE] == "1g.10gb"
+    assert strings(device)[words.PCI_BUS_ID] == "0000:1a:00.0"
+    assert device.attributes[words.PLACEMENT] == DeviceAttribute(int_=3)
+    assert device.attributes[words.NUMA_NODE] == DeviceAttribute(int_=0)
+    assert device.capacity[words.MEMORY].value == "10Gi"
+    assert device.capacity[words.ENCODERS].value == "0"
+
+
+def test_peer_defect_10_the_exact_driver_version_stands_beside_the_semantic_one() -> None:
+    device = whole(accelerator())
+    assert device.attributes[words.DRIVER_VERSION].version == "580.126.9"
+    assert device.attributes[words.DRIVER_VERSION_TEXT].string == "580.126.09"
+
+
+def test_a_driver_version_that_is_not_semantic_is_published_as_text_only() -> None:
+    found = dataclasses.replace(snapshot(accelerator()), driver_version="R580 U2")
+    (entry,) = inventory.build(found).entries
+    assert words.DRIVER_VERSION not in entry.device.attributes
+    assert entry.device.attributes[words.DRIVER_VERSION_TEXT].string == "R580 U2"
+
+
+def test_peer_defect_13_what_is_not_known_is_left_out_and_never_0() -> None:
+    unknown = accelerator(
+        architecture=None,
+        memory_bytes=None,
+        multiprocessors=None,
+        compute_capability=None,
+        numa_node=None,
+        pcie_root=None,
+        links=(dataclasses.replace(link(0, None), gbytes_per_second=None),),
+    )
+    found = dataclasses.replace(snapshot(unknown), driver_version=None, runtime_version=None)
+    (entry,) = inventory.build(found).entries
+    assert set(entry.device.attributes) == {
+        words.VENDOR,
+        words.TYPE,
+        words.MODEL,
+        words.INDEX,
+        words.UUID,
+        words.PCI_BUS_ID,
+    }
+    assert entry.device.capacity == {}
+
+
+def test_values_that_mean_unknown_are_not_believed() -> None:
+    device = whole(accelerator(memory_bytes=0, multiprocessors=0, numa_node=-1, pcie_root="unknown"))
+    assert device.capacity == {}
+    assert not {words.NUMA_NODE, words.PCIE_ROOT} & set(device.attributes)
+
+
+def test_facts_of_one_device_never_reach_the_next() -> None:
+    known, unknown = accelerator("0000:1a:00.0"), accelerator("0000:1b:00.0", memory_bytes=None, numa_node=None)
+    devices = {device.name: device for device in publish(known, unknown, accelerator("0000:1c:00.0"))}
+    assert words.MEMORY in devices["gpu-0000-1a-00-0"].capacity
+    assert words.MEMORY not in devices["gpu-0000-1b-00-0"].capacity
+    assert words.NUMA_NODE not in devices["gpu-0000-1b-00-0"].attributes
+
+
+def test_words_for_people_are_cut_to_the_limit_at_a_whole_character() -> None:
+    text = whole(accelerator(model="é" * 60)).attributes[words.MODEL].string
+    assert text == "é" * 32
+
+
+def test_an_identity_that_is_too_long_is_left_out_rather_than_cut() -> None:
+    device = whole(accelerator(uuid="x" * 65, fabric=Fabric("c" * 64, 1)))
+    assert not {words.UUID, words.FABRIC_DOMAIN} & set(device.attributes)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(80 * GIBIBYTE, "80Gi"), (81559 << 20, "81559Mi"), (1000, "1k"), (16106127360, "15Gi")]
+)
+def test_memory_is_a_canonical_quantity(count: int, text: str) -> None:
+    assert whole(accelerator(memory_bytes=count)).capacity[words.MEMORY].value == text
+
+
+def test_devices_that_are_linked_carry_one_value_that_others_do_not() -> None:
+    names = [f"0000:{bus:02x}:00.0" for bus in range(1, 7)]
+    devices = publish(*mesh(*combinations(names[:4], 2), (names[4], names[5]), addresses=("0000:aa:00.0",)))
+    values = {device.name: strings(device).get(words.INTERCONNECT_DOMAIN) for device in devices}
+    assert [values[f"gpu-0000-{bus:02x}-00-0"] for bus in range(1, 7)] == ["0000-01-00-0"] * 4 + ["0000-05-00-0"] * 2
+    assert values["gpu-0000-aa-00-0"] is None
+
+
+def test_a_device_in_partition_mode_publishes_only_partitions() -> None:
+    parts = (partition("1g.10gb", 0), partition("1g.10gb", 1))
+    names = [device.name for device in publish(accelerator(partitioned=True, partitions=parts))]
+    assert names == ["gpu-0000-1a-00-0-1g-10gb-0", "gpu-0000-1a-00-0-1g-10gb-1"]
+
+
+def test_a_device_in_partition_mode_without_partitions_is_left_out_with_its_reason() -> None:
+    result = inventory.build(snapshot(accelerator(partitioned=True), accelerator("0000:1b:00.0")))
+    assert [entry.name for entry in result.entries] == ["gpu-0000-1b-00-0"]
+    assert result.omitted == (Failure("0000:1a:00.0", 0, "it is in partition mode and has no partitions"),)
+
+
+def test_a_device_that_does_not_answer_hides_no_other() -> None:
+    failure = Failure("0000:1c:00.0", 2, "NVML: GPU is lost")
+    found = dataclasses.replace(snapshot(accelerator(), accelerator("0000:1b:00.0")), failures=(failure,))
+    result = inventory.build(found)
+    assert len(result.entries) == 2
+    assert result.omitted == (failure,)
+
+
+def test_two_devices_with_one_name_are_one_device_and_one_reason() -> None:
+    result = inventory.build(snapshot(accelerator(uuid="GPU-a"), accelerator(uuid="GPU-b", index=1)))
+    assert [entry.accelerator.uuid for entry in result.entries] == ["GPU-a"]
+    assert result.omitted == (
+        Failure("0000:1a:00.0", 1, "GPU-b would have the name gpu-0000-1a-00-0, which GPU-a already has"),
+    )
+
+
+def test_the_vendors_own_attributes_are_published_as_they_are() -> None:
+    extra: dict[str, str | int | bool] = {"nvidia.com/ecc": True, "nvidia.com/brand": "Tesla", "nvidia.com/offset": -3}
+    device = whole(accelerator(extra=extra))
+    assert device.attributes["nvidia.com/ecc"] == DeviceAttribute(bool_=True)
+    assert device.attributes["nvidia.com/brand"] == DeviceAttribute(string="Tesla")
+    assert device.attributes["nvidia.com/offset"] == DeviceAttribute(int_=-3)
+
+
+@pytest.mark.parametrize("name", [words.MODEL, "accel-dra.dev/new", "noDomain", "nvidia.com/not-an-identifier"])
+def test_a_vendor_cannot_replace_our_words_or_break_the_slice(name: str) -> None:
+    extra: dict[str, str | int | bool] = {name: "theirs"}
+    assert whole(accelerator(extra=extra)) == whole(accelerator())
+
+
+def test_a_device_stays_within_the_budget_of_entries() -> None:
+    extra: dict[str, str | int | bool] = {f"nvidia.com/fact{number:02}": number for number in range(40)}
+    device = part(accelerator(extra=extra))
+    assert len(device.attributes) + len(device.capacity) == words.ENTRIES_PER_DEVICE
+    assert "nvidia.com/fact00" in device.attributes
+    assert specification.check(device) == ()
+
+
+def test_the_inventory_is_the_same_to_the_byte_however_devices_are_found() -> None:
+    devices = mesh(*combinations([f"0000:{bus:02x}:00.0" for bus in range(1, 5)], 2))
+    one = inventory.build(snapshot(*devices)).entries
+    other = inventory.build(snapshot(*reversed(devices))).entries
+    encoder = msgspec.json.Encoder()
+    assert [encoder.encode(entry.device) for entry in one] == [encoder.encode(entry.device) for entry in other]
+
+
+def test_faults_are_taints() -> None:
+    event = HealthEvent("0000:1a:00.0", "xid-79", Severity.UNHEALTHY, "fell off the bus", 5.0)
+    result = inventory.build(
+        snapshot(accelerator(), accelerator("0000:1b:00.0")), health.fold(health.HealthState(), event)
+    )
+    ill, well = result.entries
+    assert [(taint.key, taint.value, taint.effect) for taint in ill.device.taints] == [
+        (words.TAINT_UNHEALTHY, "xid-79", "NoSchedule")
+    ]
+    assert well.device.taints == ()
+
+
+def test_an_entry_is_found_by_its_name() -> None:
+    result = inventory.build(snapshot(accelerator()))
+    assert result.find("gpu-0000-1a-00-0") is result.entries[0]
+    assert result.find("gpu-0000-1b-00-0") is None
