@@ -22,7 +22,7 @@ class Decoder(Generic[T]):
         self._decoder = msgspec.json.Decoder(kind)
 
     def decode(self, body: bytes | msgspec.Raw, what: str) -> T:
-        """Return the object. Raises `Unavailable`: a truncated or foreign answer (a proxy's page) may be right later."""
+        """Return the object. Raises `Unavailable`: a truncated or foreign answer may be right later."""
         try:
             return self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -88,7 +88,8 @@ class Pool(Api, frozen=True):
 
     name: str
     generation: int = 0
-    resource_slice_count: int = 1
+    resource_slice_count: int = 0
+    """At least 1 in every slice that is sent; 0 here because defaults are not encoded."""
 
 
 class SliceSpec(Api, frozen=True):

@@ -1,0 +1,182 @@
+"""What the API server did not store of what was sent, and what is published instead.
+
+Called by the publisher after each write. A server drops fields whose feature is off without a word (Kubernetes v1.36
+pkg/registry/resource/resourceslice/strategy.go); a writer that insists writes for ever. So: a difference that does no
+harm is adopted. A device that would be wrong without the field is left out: one that must not be scheduled and would
+lose its taint, one that would be counted twice without its counters. Which fields a server stores is asked first with
+a dry run (`make_probe`), so that no such device is published even for a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from driver.core import comparing
+from driver.core.slicing import Identity, Withheld
+from driver.model.objects import ObjectMeta
+from driver.model.slices import (
+    API_VERSION,
+    Counter,
+    CounterConsumption,
+    CounterSet,
+    Device,
+    DeviceTaint,
+    Pool,
+    ResourceSlice,
+    SliceSpec,
+)
+from driver.model.vocabulary import DOMAIN
+
+TAINTS: Final = "DRADeviceTaints"
+PARTITIONS: Final = "DRAPartitionableDevices"
+UNKNOWN: Final = "unknown"
+"""Reported where no feature explains the difference: an admission webhook changes slices."""
+
+_BLOCKING: Final = ("NoSchedule", "NoExecute")
+_PROBE: Final = "probe"
+_REASONS: Final = {
+    TAINTS: "it must not be scheduled, and the API server does not store taints: turn on its feature DRADeviceTaints",
+    PARTITIONS: "it shares hardware with other devices, and the API server does not store counters: "
+    "turn on its feature DRAPartitionableDevices",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of the server. Forgotten from time to time, because features can be turned on."""
+
+    missing: frozenset[str] = frozenset()
+    """Features that the server lacks."""
+    present: frozenset[str] = frozenset()
+    """Features that a probe found."""
+    adopted: Mapping[str, tuple[Device, Device]] = field(default_factory=dict)
+    """By device name: what was sent, and what the server made of it."""
+    refused: Mapping[str, tuple[Device, str]] = field(default_factory=dict)
+    """By device name: what was sent, and why the server refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What can be published on this server, and what is left out."""
+
+    devices: tuple[Device, ...]
+    counter_sets: tuple[CounterSet, ...]
+    withheld: Withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What the server made different in one slice: field paths, and the features that are probably off."""
+
+    fields: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+def find_needed(devices: Iterable[Device]) -> frozenset[str]:
+    """Return the features without which some of the devices must not be published."""
+    return frozenset(feature for device in devices for feature in _need(device))
+
+
+def adapt(memory: Memory, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Offer:
+    """Return what of the devices can be published as far as is known of the server."""
+    kept: list[Device] = []
+    withheld: list[tuple[str, str]] = []
+    for device in devices:
+        lacking = sorted(_need(device) & memory.missing)
+        refused = memory.refused.get(device.name)
+        if lacking:
+            withheld.append((device.name, "; ".join(_REASONS[feature] for feature in lacking)))
+        elif refused is not None and comparing.is_same_device(refused[0], device):
+            withheld.append((device.name, refused[1]))
+        else:
+            kept.append(_replace_adopted(memory, _strip(memory, device)))
+    sets = () if PARTITIONS in memory.missing else tuple(counter_sets)
+    return Offer(tuple(kept), sets, tuple(withheld))
+
+
+def learn(memory: Memory, sent: SliceSpec, stored: SliceSpec) -> tuple[Memory, Loss | None]:
+    """Return what is known of the server after it answered a write, and what it made different, if anything."""
+    fields: list[str] = []
+    missing = set(memory.missing)
+    adopted = dict(memory.adopted)
+    answers = {device.name: device for device in stored.devices}
+    for device in sent.devices:
+        answer = answers.get(device.name)
+        differences = comparing.find_differences(device, answer) if answer else ("name",)
+        fields.extend(f"devices[{device.name}].{name}" for name in differences)
+        lost = _find_lost(device, answer or Device(name=device.name))
+        missing |= lost
+        if answer and differences and not lost:
+            adopted[device.name] = (device, answer)
+    if not comparing.is_same_counter_sets(sent.shared_counters, stored.shared_counters):
+        fields.append("sharedCounters")
+        missing.add(PARTITIONS)
+    if not fields:
+        return memory, None
+    features = tuple(sorted(missing - memory.missing)) or (UNKNOWN,)
+    known = replace(memory, missing=frozenset(missing), present=memory.present - missing, adopted=adopted)
+    return known, Loss(tuple(fields), features)
+
+
+def refuse(memory: Memory, device: Device, reason: str) -> Memory:
+    """Return what is known after the server refused a device: it is left out until it changes."""
+    return replace(memory, refused={**memory.refused, device.name: (device, f"the API server refuses it: {reason}")})
+
+
+def make_probe(identity: Identity, feature: str) -> ResourceSlice:
+    """Return a slice for a dry run that tells whether the server stores what a feature is for."""
+    return ResourceSlice(
+        api_version=API_VERSION,
+        kind="ResourceSlice",
+        metadata=ObjectMeta(generate_name=f"{_PROBE}-{identity.driver}-"),
+        spec=SliceSpec(
+            driver=identity.driver,
+            pool=Pool(name=identity.pool, generation=1, resource_slice_count=1),
+            node_name=identity.node,
+            devices=(_make_probe_device(feature),),
+        ),
+    )
+
+
+def read_probe(memory: Memory, feature: str, answer: ResourceSlice | None) -> Memory:
+    """Return what is known after a dry run; `answer` is None if the server refused the probe."""
+    stored = answer.spec.devices[0] if answer and answer.spec.devices else Device(name=_PROBE)
+    if _find_lost(_make_probe_device(feature), stored):
+        return replace(memory, missing=memory.missing | {feature}, present=memory.present - {feature})
+    return replace(memory, missing=memory.missing - {feature}, present=memory.present | {feature})
+
+
+def _make_probe_device(feature: str) -> Device:
+    if feature == TAINTS:
+        return Device(name=_PROBE, taints=(DeviceTaint(key=f"{DOMAIN}/{_PROBE}", effect="NoSchedule"),))
+    draw = CounterConsumption(counter_set=_PROBE, counters={_PROBE: Counter(value="1")})
+    return Device(name=_PROBE, consumes_counters=(draw,))
+
+
+def _need(device: Device) -> frozenset[str]:
+    blocked = any(taint.effect in _BLOCKING for taint in device.taints)
+    return frozenset(({TAINTS} if blocked else set()) | ({PARTITIONS} if device.consumes_counters else set()))
+
+
+def _find_lost(sent: Device, stored: Device) -> frozenset[str]:
+    """Return the features that would explain what is missing from the stored device."""
+    lost = set()
+    if any(not any(comparing.is_same_kind(taint, other) for other in stored.taints) for taint in sent.taints):
+        lost.add(TAINTS)
+    if sent.consumes_counters and "consumesCounters" in comparing.find_differences(sent, stored):
+        lost.add(PARTITIONS)
+    return frozenset(lost)
+
+
+def _strip(memory: Memory, device: Device) -> Device:
+    """Return the device without taints that the server would not store; they only inform, the others are withheld."""
+    return msgspec.structs.replace(device, taints=()) if TAINTS in memory.missing and device.taints else device
+
+
+def _replace_adopted(memory: Memory, device: Device) -> Device:
+    known = memory.adopted.get(device.name)
+    return known[1] if known is not None and comparing.is_same_device(known[0], device) else device
