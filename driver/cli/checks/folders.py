@@ -5,7 +5,6 @@ Called by `cli.doctor` through `list_checks`. It writes nothing: whether a folde
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
@@ -15,7 +14,9 @@ from typing import Final
 
 from driver.cli.checks.findings import Check, Finding, failed, ok, warning
 from driver.kubelet import sockets
+from driver.model.errors import Corrupt
 from driver.settings import Settings
+from driver.state import record_files
 
 _SOME_UID: Final = "00000000-0000-0000-0000-000000000000"
 """As long as every pod UID."""
@@ -179,18 +180,23 @@ def _look_at_room(folder: Path) -> Iterator[Finding]:
 
 def _look_at_records(folder: Path) -> Iterator[Finding]:
     """Yield how many claims are prepared, which records cannot be read, and which were set aside before."""
-    records, broken = 0, []
+    records = 0
     for path in sorted(folder.glob("claims/*.json")):
         try:
-            json.loads(path.read_bytes())
+            record_files.decode(path.read_bytes(), str(path))
             records += 1
-        except (OSError, ValueError):
-            broken.append(path.name)
-    advice = "the plugin sets them aside at its next start; the claims' pods have to be made anew"
-    if broken:
-        yield warning(f"{len(broken)} records cannot be read: {', '.join(broken[:3])}", advice)
-    aside = sorted(path.name for path in folder.glob("quarantine/*"))
-    if aside:
-        advice = f"see what is wrong with them, then delete them from {folder / 'quarantine'}; nothing uses them"
-        yield warning(f"{len(aside)} records were set aside: {', '.join(aside[:3])}", advice)
+        except (OSError, Corrupt) as error:
+            advice = "the plugin sets it aside when it sees it; the claim's pod has to be made anew"
+            yield warning(f"a record cannot be read: {error}", advice)
+    for path in sorted(folder.glob("quarantine/*.json")):
+        advice = "keep it for a report, or delete it and the .reason beside it; nothing uses it any more"
+        yield warning(f"record {path} was set aside{_read_reason(path)}", advice)
     yield ok(f"state folder {folder}, {records} claims prepared")
+
+
+def _read_reason(path: Path) -> str:
+    """Return why a record was set aside, as the end of a sentence."""
+    try:
+        return ": " + path.with_name(f"{path.name}.reason").read_text(errors="replace").strip()
+    except OSError:
+        return ""

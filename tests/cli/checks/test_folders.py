@@ -15,7 +15,9 @@ from driver.cli.checks.findings import Finding, Level
 from driver.cli.checks.folders import Folders, find_problem, parse_filesystem
 from driver.kubelet import sockets
 from driver.model.errors import InvalidInput
+from driver.model.prepared import Phase, Record
 from driver.settings import Settings
+from driver.state import record_files
 from tests.fakes.folders import Machine
 
 
@@ -160,8 +162,9 @@ def test_a_kubelet_that_answers_and_one_that_does_not(machine: Machine) -> None:
 
 
 def test_records_are_counted(machine: Machine) -> None:
-    machine.write("claims/uid-1.json", "{}")
-    machine.write("claims/uid-2.json", "{}")
+    for uid in ("uid-1", "uid-2"):
+        record = Record(uid=uid, namespace="ns", name=uid, phase=Phase.PREPARED, boot_id="b")
+        machine.write(f"claims/{uid}.json", record_files.encode(record).decode())
     (finding,) = Folders(machine.settings()).look_at_state()
     assert finding.level is Level.OK
     assert "2 claims prepared" in finding.text
@@ -177,10 +180,12 @@ def test_a_record_that_cannot_be_read(machine: Machine) -> None:
 
 def test_records_that_were_set_aside(machine: Machine) -> None:
     machine.write("quarantine/uid-1.json", "?")
-    aside, _ = Folders(machine.settings()).look_at_state()
-    assert aside.level is Level.WARNING
-    assert "1 records were set aside: uid-1.json" in aside.text
-    assert "quarantine" in aside.advice
+    machine.write("quarantine/uid-1.json.reason", "it is not a record\n")
+    machine.write("quarantine/uid-2.json", "?")
+    first, second, _ = Folders(machine.settings()).look_at_state()
+    assert first.level is Level.WARNING
+    assert first.text.endswith("quarantine/uid-1.json was set aside: it is not a record")
+    assert second.text.endswith("quarantine/uid-2.json was set aside")
 
 
 def test_records_in_memory_are_a_warning(machine: Machine) -> None:
