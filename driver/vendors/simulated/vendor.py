@@ -96,8 +96,7 @@ class Simulated:
         read = 0
         while not stopped():
             events = faults.read(self._health, time.time()) if self._health else ()
-            read = min(read, len(events))  # a file that got shorter was begun anew
-            yield from events[read:]
+            yield from events[read if read <= len(events) else 0 :]  # a file that got shorter was begun anew
             read = len(events)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
