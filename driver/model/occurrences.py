@@ -98,6 +98,23 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairFailed:
+    """Something of a claim could not be repaired at start; its next prepare or unprepare tries again."""
+
+    claim: str
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFailed:
+    """Device metadata (KEP-5304) of a claim could not be written; it is prepared without."""
+
+    claim: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """The kubelet answered to our registration."""
 
@@ -125,6 +142,8 @@ Occurrence = (
     | FieldsDropped
     | RecordQuarantined
     | Recovered
+    | RepairFailed
+    | MetadataFailed
     | Registered
     | HealthReported
 )

@@ -71,6 +71,8 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.FieldsDropped: "the API server dropped fields of a slice",
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
+    occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
+    occurrences.MetadataFailed: "device metadata could not be written, the claim is prepared without",
     occurrences.Registered: "the kubelet answered to our registration",
     occurrences.HealthReported: "health of a device changed",
 }
@@ -84,13 +86,18 @@ def _level(occurrence: Occurrence) -> int:
     match occurrence:
         case occurrences.ClaimPrepared(error=error) | occurrences.ClaimUnprepared(error=error) if error:
             return logging.ERROR
-        case occurrences.RecordQuarantined() | occurrences.Registered(accepted=False):
+        case occurrences.RecordQuarantined() | occurrences.RepairFailed() | occurrences.Registered(accepted=False):
             return logging.ERROR
         case occurrences.HealthReported(severity=severity) if severity != "healthy":
             return logging.WARNING
         case occurrences.HardwareScanned(omitted=omitted) if omitted:
             return logging.WARNING
-        case occurrences.HardwareUnavailable() | occurrences.PublishFailed() | occurrences.FieldsDropped():
+        case (
+            occurrences.HardwareUnavailable()
+            | occurrences.PublishFailed()
+            | occurrences.FieldsDropped()
+            | occurrences.MetadataFailed()
+        ):
             return logging.WARNING
         case _:
             return logging.INFO

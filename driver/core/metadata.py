@@ -1,0 +1,131 @@
+"""Device metadata for containers (KEP-5304): which document each request gets, and how it comes into a container.
+
+Called by `node.transactions`. One document a request, bind-mounted through a CDI spec of its own whose id is appended
+to the request's first device. It must not write anything; that writing fails is no reason not to prepare a claim.
+Layout: k8s.io/dynamic-resource-allocation kubeletplugin/metadata.go and api/metadata, v1alpha1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from driver.core import cdi
+from driver.core.preparing import Grant, Place
+from driver.model.claims import POD_CLAIM_NAME_ANNOTATION, ResourceClaim
+from driver.model.prepared import ContainerEdits, Frozen, Mount
+from driver.model.slices import DeviceAttribute
+
+API_VERSION: Final = "metadata.resource.k8s.io/v1alpha1"
+KIND: Final = "DeviceMetadata"
+HOST_FOLDER: Final = "dra-device-metadata"
+"""Below the plugin's data folder."""
+FILE_NAME: Final = "metadata.json"
+CONTAINER_FOLDER: Final = "/var/run/kubernetes.io/dra-device-attributes"
+
+
+class _ObjectMeta(Frozen, frozen=True):
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+
+
+class _Device(Frozen, frozen=True):
+    driver: str
+    pool: str
+    name: str
+    attributes: dict[str, DeviceAttribute] = {}
+
+
+class _Request(Frozen, frozen=True):
+    name: str
+    devices: tuple[_Device, ...]
+
+
+class _DeviceMetadata(Frozen, frozen=True):
+    api_version: str
+    kind: str
+    metadata: _ObjectMeta
+    requests: tuple[_Request, ...]
+    pod_claim_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetadata:
+    """The document of one request, the CDI spec that mounts it, and the spec's CDI id."""
+
+    request: str
+    """Main request."""
+    document: bytes
+    spec: cdi.SpecFile
+    cdi_id: str
+
+
+def locate_claim(namespace: str, name: str) -> str:
+    """Return the folder of a claim's documents, relative to the plugin's data folder."""
+    return f"{HOST_FOLDER}/{namespace}_{name}"
+
+
+def locate_document(namespace: str, name: str, request: str) -> str:
+    """Return where a request's document is kept, relative to the plugin's data folder."""
+    return f"{locate_claim(namespace, name)}/{request}/{FILE_NAME}"
+
+
+def describe(
+    claim: ResourceClaim, grants: Sequence[Grant], place: Place, data_folder: str
+) -> tuple[RequestMetadata, ...]:
+    """Return the metadata of each request that has devices of ours, in the order of the grants.
+
+    `data_folder` is the plugin's data folder as the container runtime sees it.
+    """
+    requests = dict.fromkeys(request for grant in grants for request in grant.requests)
+    return tuple(_describe_request(claim, request, grants, place, data_folder) for request in requests)
+
+
+def _describe_request(
+    claim: ResourceClaim, request: str, grants: Sequence[Grant], place: Place, data_folder: str
+) -> RequestMetadata:
+    main = request.partition("/")[0]
+    kind = f"{place.driver}/metadata"
+    name = f"{claim.metadata.uid}_{main}"
+    mount = Mount(
+        host_path=f"{data_folder}/{locate_document(claim.metadata.namespace, claim.metadata.name, main)}",
+        container_path=f"{_container_folder(claim)}/{main}/{place.driver}-{FILE_NAME}",
+        options=("ro", "bind"),
+    )
+    device = cdi.SpecDevice(name=name, container_edits=ContainerEdits(mounts=(mount,)))
+    return RequestMetadata(
+        request=main,
+        document=_document(claim, request, grants, place),
+        spec=cdi.SpecFile(f"{place.driver}_metadata_{claim.metadata.uid}_{main}.json", cdi.encode(kind, (device,))),
+        cdi_id=cdi.qualify(kind, name),
+    )
+
+
+def _container_folder(claim: ResourceClaim) -> str:
+    pod_claim = claim.metadata.annotations.get(POD_CLAIM_NAME_ANNOTATION)
+    if pod_claim is not None:
+        return f"{CONTAINER_FOLDER}/resourceclaimtemplates/{pod_claim}"
+    return f"{CONTAINER_FOLDER}/resourceclaims/{claim.metadata.name}"
+
+
+def _document(claim: ResourceClaim, request: str, grants: Sequence[Grant], place: Place) -> bytes:
+    """Return a stream of JSON documents, newest version first; there is one version so far."""
+    meta = claim.metadata
+    devices = tuple(
+        _Device(driver=place.driver, pool=place.pool, name=grant.entry.name, attributes=grant.entry.device.attributes)
+        for grant in grants
+        if request in grant.requests
+    )
+    document = _DeviceMetadata(
+        api_version=API_VERSION,
+        kind=KIND,
+        metadata=_ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid, generation=1),
+        requests=(_Request(name=request, devices=devices),),
+        pod_claim_name=meta.annotations.get(POD_CLAIM_NAME_ANNOTATION),
+    )
+    return msgspec.json.encode(document) + b"\n"

@@ -1,0 +1,157 @@
+"""May this claim be prepared here, and with which devices? The decision before anything is done.
+
+Called by `node.transactions` under its lock. Promises the same plan for the same input, in the order of the
+allocation. Results of other drivers are skipped before anything else is looked at. It is the last line of defence
+against a device that two claims hold. It must not do anything: vendors, files and answers come after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from driver.contract import Target
+from driver.core import configs, naming
+from driver.model.claims import Allocation, AllocationResult, ResourceClaim
+from driver.model.devices import Entry, Inventory
+from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
+from driver.model.prepared import ClaimRef, PreparedDevice, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where claims are prepared: our driver, our pool, and what the node has."""
+
+    driver: str
+    pool: str
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One device (or one share of it) of a claim, for one or more of its requests."""
+
+    entry: Entry
+    share_id: str | None
+    admin_access: bool
+    """True only if every request that has it asked for admin access: then the device is not held."""
+    requests: tuple[str, ...]
+    """As allocated: `request` or `request/subrequest`."""
+    configurations: Mapping[str, configs.Configuration] = field(default_factory=dict)
+
+    @property
+    def main_requests(self) -> tuple[str, ...]:
+        """The requests as the kubelet compares them, without subrequests."""
+        return tuple(dict.fromkeys(request.partition("/")[0] for request in self.requests))
+
+    @property
+    def target(self) -> Target:
+        """What the vendor needs to know."""
+        entry = self.entry
+        return Target(entry.name, entry.accelerator, entry.partition, self.admin_access, self.share_id)
+
+
+def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: Place) -> tuple[Grant, ...]:
+    """Return the devices of our driver that `claim` was given, none if it has only other drivers'.
+
+    Raises `Conflict` (the claim was replaced), `InvalidInput` (not allocated, another pool, bad configuration),
+    `NotFound` (the device is not here), `DeviceBusy` (another claim holds it).
+    """
+    allocation = _check_identity(ref, claim)
+    ours = [result for result in allocation.devices.results if result.driver == place.driver]
+    grants = _merge(_grant(result, allocation, place) for result in ours)
+    for grant in grants:
+        _refuse_busy(grant, [record for record in records if record.uid != ref.uid], place.inventory)
+    return grants
+
+
+def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
+    """Return the devices of a claim that was prepared before the machine was booted again, from its record.
+
+    Raises `NotFound` if one of them is gone.
+    """
+    return tuple(
+        Grant(_find(held.device, held.requests, place), held.share_id, held.admin_access, held.requests)
+        for held in record.devices
+    )
+
+
+def _check_identity(ref: ClaimRef, claim: ResourceClaim) -> Allocation:
+    if claim.metadata.uid != ref.uid:
+        raise Conflict(
+            f"claim {ref.namespace}/{ref.name} got replaced: the kubelet asks for UID {ref.uid}, "
+            f"the API server has {claim.metadata.uid}"
+        )
+    if claim.status.allocation is None:
+        raise InvalidInput(f"claim {ref}: status.allocation", None, "an allocation; this claim is not allocated")
+    return claim.status.allocation
+
+
+def _grant(result: AllocationResult, allocation: Allocation, place: Place) -> Grant:
+    if result.pool != place.pool:
+        raise InvalidInput(f"request {result.request}: pool", result.pool, f"{place.pool}, the pool of this node")
+    return Grant(
+        entry=_find(result.device, (result.request,), place),
+        share_id=result.share_id,
+        admin_access=bool(result.admin_access),
+        requests=(result.request,),
+        configurations=configs.rule(allocation.devices.config, place.driver, result),
+    )
+
+
+def _find(device: str, requests: Sequence[str], place: Place) -> Entry:
+    entry = place.inventory.find(device)
+    if entry is not None:
+        return entry
+    failures = (f for f in place.inventory.omitted if f.pci_address and naming.slug(f.pci_address) in device)
+    reason = next((f": {failure.reason}" for failure in failures), "")
+    raise NotFound(f"device {device} of request {', '.join(requests)} is not on this node now{reason}")
+
+
+def _merge(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """Join grants of the same device and share: one device of a claim is one CDI device, whoever asked for it."""
+    merged: dict[tuple[str, str | None], Grant] = {}
+    for grant in grants:
+        key = (grant.entry.name, grant.share_id)
+        first = merged.get(key)
+        merged[key] = grant if first is None else _join(first, grant)
+    return tuple(merged.values())
+
+
+def _join(first: Grant, second: Grant) -> Grant:
+    return Grant(
+        entry=first.entry,
+        share_id=first.share_id,
+        admin_access=first.admin_access and second.admin_access,
+        requests=first.requests + second.requests,
+        configurations={**first.configurations, **second.configurations},
+    )
+
+
+def _refuse_busy(grant: Grant, records: Sequence[Record], inventory: Inventory) -> None:
+    """Raise `DeviceBusy` if another claim holds what is granted. Admin access neither holds nor is held up."""
+    if grant.admin_access:
+        return
+    for record in records:
+        for held in record.devices:
+            if not held.admin_access and _excludes(held, grant, inventory):
+                device = grant.entry.name
+                through = "" if held.device == device else f" (through {held.device})"
+                holder = str(ClaimRef(record.namespace, record.name, record.uid))
+                raise DeviceBusy(f"{device}{through}", holder)
+
+
+def _excludes(held: PreparedDevice, grant: Grant, inventory: Inventory) -> bool:
+    """Say whether a held device and a granted one cannot be had at the same time."""
+    if held.device == grant.entry.name:
+        return held.share_id is None or grant.share_id is None or held.share_id == grant.share_id
+    other = inventory.find(held.device)
+    if other is None:  # the hardware of a held device is gone; its name still tells what it was a part of
+        return _is_part(held.device, grant.entry.name) or _is_part(grant.entry.name, held.device)
+    same_hardware = other.accelerator.pci_address == grant.entry.accelerator.pci_address
+    return same_hardware and (other.partition is None) != (grant.entry.partition is None)
+
+
+def _is_part(device: str, whole: str) -> bool:
+    """Partitions are named after their parent (design: names), which ends in the PCI function, one digit."""
+    return device.startswith(f"{whole}-")

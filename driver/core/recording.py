@@ -1,0 +1,79 @@
+"""From a decision and a vendor's answer to the record of a claim: what the kubelet is told and what is remembered.
+
+Called by `node.transactions` between asking the vendor and doing anything. Promises that a record holds all that a
+repeat, an unprepare and a restart need, without the API server and without the hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from driver.core import cdi
+from driver.core.metadata import RequestMetadata
+from driver.core.preparing import Grant, Place
+from driver.model.prepared import ClaimRef, Phase, Preparation, PreparedDevice, Record
+
+
+def draft(
+    ref: ClaimRef,
+    place: Place,
+    grants: Sequence[Grant],
+    preparation: Preparation,
+    metadata: Sequence[RequestMetadata],
+    boot_id: str,
+) -> Record:
+    """Return the record of a claim as it shall be when everything is done."""
+    spec = cdi.describe_claim(
+        place.driver, ref.uid, [(grant.entry.name, grant.share_id) for grant in grants], preparation
+    )
+    mounts = _assign(grants, metadata)
+    files = [*([spec.file] if spec.file else []), *(entry.spec for entry in metadata)]
+    return Record(
+        uid=ref.uid,
+        namespace=ref.namespace,
+        name=ref.name,
+        phase=Phase.PREPARED,
+        boot_id=boot_id,
+        devices=tuple(
+            PreparedDevice(
+                requests=grant.main_requests,
+                pool=place.pool,
+                device=grant.entry.name,
+                cdi_device_ids=ids + extra,
+                share_id=grant.share_id,
+                admin_access=grant.admin_access,
+            )
+            for grant, ids, extra in zip(grants, spec.ids, mounts, strict=True)
+        ),
+        steps=preparation.steps,
+        cdi={file.name: msgspec.Raw(file.text) for file in files},
+        metadata={entry.request: msgspec.Raw(entry.document.strip()) for entry in metadata},
+    )
+
+
+def renew(record: Record, driver: str, preparation: Preparation, boot_id: str) -> Record:
+    """Return a record from before the last boot with the CDI documents that hold now. The answer stays the same."""
+    devices = [(held.device, held.share_id) for held in record.devices]
+    spec = cdi.describe_claim(driver, record.uid, devices, preparation)
+    mounted = {name: text for name, text in record.cdi.items() if name != cdi.name_file(driver, record.uid)}
+    own = {spec.file.name: msgspec.Raw(spec.file.text)} if spec.file else {}
+    return msgspec.structs.replace(record, boot_id=boot_id, steps=preparation.steps, cdi={**own, **mounted})
+
+
+def interrupted(record: Record) -> Record:
+    """Return the record as it stands while its steps are being done or undone."""
+    return msgspec.structs.replace(record, phase=Phase.PREPARING)
+
+
+def _assign(grants: Sequence[Grant], metadata: Sequence[RequestMetadata]) -> list[tuple[str, ...]]:
+    """Return for each grant the ids of metadata mounts: a request's mount comes with its first device."""
+    first: dict[str, int] = {}
+    for position, grant in enumerate(grants):
+        for request in grant.main_requests:
+            first.setdefault(request, position)
+    return [
+        tuple(entry.cdi_id for entry in metadata if first.get(entry.request) == position)
+        for position in range(len(grants))
+    ]

@@ -1,0 +1,213 @@
+"""The kubelet's calls for claims: read them fresh, do each as a transaction, answer for every one.
+
+`app` gives `prepare` and `unprepare` to the kubelet's service, which calls them from several threads. Claims are read
+from the API server outside of any lock, so that nobody waits for another's read; what may pass is tried again inside
+the call, because the kubelet itself comes back only after a minute. An error concerns one claim and never another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Final
+
+from driver.contract import Vendor
+from driver.model.claims import ResourceClaim
+from driver.model.devices import Inventory
+from driver.model.errors import Conflict, DriverError, Unavailable
+from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
+from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
+from driver.node.recovery import Recovery
+from driver.node.transactions import Site, Transactions
+from driver.settings import Settings
+from driver.state.boots import read_boot_id
+from driver.state.cdi_dir import CdiDir
+from driver.state.files import Disk
+from driver.state.metadata_dir import MetadataDir
+from driver.state.records import Records
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+"""Seconds between tries: short enough to use an API server at once when it is back."""
+_CLAIMS_AT_A_TIME: Final = 8
+"""Claims of calls with several claims that are read at the same time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the preparer reaches the world with."""
+
+    fetch: Callable[[str, str], ResourceClaim]
+    """Namespace and name to the claim as the API server has it now. Raises `DriverError`."""
+    inventory: Callable[[], Inventory | None]
+    """The latest look at the hardware, None while its driver is not there."""
+    emit: Emit
+    on_fault: Callable[[str, Exception], None]
+    """Told of errors that are a defect of ours, for the log."""
+    clock: Callable[[], float]
+    """Seconds, never going back."""
+    wait: Callable[[float], bool]
+    """Wait so many seconds; return True at once when the plugin is being stopped."""
+
+
+def open_preparer(settings: Settings, vendor: Vendor, outside: Outside, disk: Disk | None = None) -> Preparer:
+    """Return a preparer on the folders of `settings`.
+
+    Raises `StorageFailed` or `Unavailable` if the state folder or procfs cannot be used.
+    """
+    disk = disk or Disk()
+    site = Site(driver=settings.driver_name, pool=settings.node_name, boot_id=read_boot_id(settings.proc_root))
+    specs = CdiDir(settings.cdi_root, disk)
+    documents = MetadataDir(settings.records_root, disk) if settings.device_metadata else None
+    records = Records(settings.records_root, disk, outside.emit)
+    transactions = Transactions(site, vendor, specs, documents, outside.emit)
+    recovery = Recovery(transactions, records, specs, documents, outside.emit)
+    return Preparer(transactions, records, recovery, outside, settings.prepare_deadline)
+
+
+class Preparer:
+    """Prepares and unprepares claims. `deadline` is how many seconds one call may take with all its tries."""
+
+    def __init__(
+        self, transactions: Transactions, records: Records, recovery: Recovery, outside: Outside, deadline: float
+    ) -> None:
+        self._transactions = transactions
+        self._records = records
+        self._recovery = recovery
+        self._outside = outside
+        self._deadline = deadline
+        self._attempts = _Attempts()
+        self._pool = futures.ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="prepare")
+
+    def recover(self) -> Recovered:
+        """Repair what a crash, a reboot or a lost CDI folder has left; to be called once, before registration.
+
+        Raises `Unavailable` if another instance keeps the records busy, `StorageFailed` if they cannot be read.
+        """
+        return self._recovery.run(self._outside.inventory())
+
+    def prepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
+        """Answer for each claim, by UID: its devices or one error. The same again gives the same again."""
+        end = self._outside.clock() + self._deadline
+        if len(refs) == 1:
+            return {refs[0].uid: self._prepare_one(refs[0], end)}
+        answers = self._pool.map(lambda ref: self._prepare_one(ref, end), refs)
+        return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
+
+    def unprepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, str]:
+        """Undo each claim, by UID: an empty text, or why it has to be tried again. Unknown claims are done already."""
+        return {ref.uid: self._unprepare_one(ref) for ref in refs}
+
+    def close(self) -> None:
+        """Wait for calls in progress and let go of threads and files."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._records.close()
+
+    def _prepare_one(self, ref: ClaimRef, end: float) -> PrepareAnswer:
+        started = self._outside.clock()
+        try:
+            with self._attempts.begin(ref.uid) as attempt:
+                devices = self._try_until(ref, attempt, end)
+        except Exception as error:  # noqa: BLE001 - one claim's trouble, whatever it is, must not become another's
+            reason, text = self._explain("prepare", error)
+            self._outside.emit(ClaimPrepared(str(ref), self._since(started), 0, reason, text))
+            return PrepareAnswer(error=text)
+        self._outside.emit(ClaimPrepared(str(ref), self._since(started), len(devices)))
+        return PrepareAnswer(devices)
+
+    def _unprepare_one(self, ref: ClaimRef) -> str:
+        started = self._outside.clock()
+        reason = text = ""
+        try:
+            with self._records.transaction(self._deadline) as ledger:
+                self._attempts.withdraw(ref.uid)
+                self._transactions.unprepare(ledger, ref.uid)
+        except Exception as error:  # noqa: BLE001 - one claim's trouble, whatever it is, must not become another's
+            reason, text = self._explain("unprepare", error)
+        self._outside.emit(ClaimUnprepared(str(ref), self._since(started), reason, text))
+        return text
+
+    def _try_until(self, ref: ClaimRef, attempt: _Attempt, end: float) -> tuple[PreparedDevice, ...]:
+        """Try again what is only away for now, until `end`; then tell the last error."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._try_once(ref, attempt, end)
+            except Unavailable as error:
+                pause = max(pause, error.retry_after or 0)
+                if self._outside.clock() + pause >= end:
+                    raise Unavailable(f"gave up after {self._deadline:.0f} s: {error}") from error
+                if self._outside.wait(pause):
+                    raise Unavailable(f"the plugin is stopping: {error}") from error
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _try_once(self, ref: ClaimRef, attempt: _Attempt, end: float) -> tuple[PreparedDevice, ...]:
+        with self._records.transaction(self._left(end)) as ledger:
+            attempt.check(ref)
+            record = self._transactions.resume(ledger, ref.uid, self._outside.inventory())
+        if record is not None:
+            return record.devices
+        claim = self._outside.fetch(ref.namespace, ref.name)
+        with self._records.transaction(self._left(end)) as ledger:
+            attempt.check(ref)
+            return self._transactions.prepare(ledger, ref, claim, self._outside.inventory())
+
+    def _explain(self, operation: str, error: Exception) -> tuple[str, str]:
+        if isinstance(error, DriverError):
+            return type(error).__name__, str(error)
+        self._outside.on_fault(operation, error)
+        return type(error).__name__, f"internal error: {type(error).__name__}: {error}"
+
+    def _since(self, started: float) -> float:
+        return self._outside.clock() - started
+
+    def _left(self, end: float) -> float:
+        return max(0.0, end - self._outside.clock())
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """One prepare call's work on one claim."""
+
+    withdrawn: bool = field(default=False)
+
+    def check(self, ref: ClaimRef) -> None:
+        """Raise `Conflict` if the claim was unprepared since the attempt began."""
+        if self.withdrawn:
+            raise Conflict(f"claim {ref} was unprepared while it was being prepared")
+
+
+class _Attempts:
+    """Attempts under way, by claim.
+
+    The kubelet may give up on a prepare call that still waits for the API server, and unprepare the claim. Without
+    this, the forgotten call would prepare it afterwards, for nobody.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: defaultdict[str, list[_Attempt]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def begin(self, uid: str) -> Iterator[_Attempt]:
+        """Count an attempt as under way."""
+        attempt = _Attempt()
+        with self._lock:
+            self._running[uid].append(attempt)
+        try:
+            yield attempt
+        finally:
+            with self._lock:
+                self._running[uid].remove(attempt)
+                if not self._running[uid]:
+                    del self._running[uid]
+
+    def withdraw(self, uid: str) -> None:
+        """End all attempts that are under way before they change anything more. Only while the records are held."""
+        with self._lock:
+            for attempt in self._running.get(uid, ()):
+                attempt.withdrawn = True

@@ -1,0 +1,99 @@
+"""Bring records, CDI files and hardware together again when the plugin starts, before it registers. Called by `app`.
+
+What to do is decided in `core.recovery`. Promises to go on after any error: what cannot be repaired now is reported,
+and the claim's next prepare or unprepare tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from driver.core import cdi, metadata
+from driver.core.recovery import plan_repairs
+from driver.model.devices import Inventory
+from driver.model.occurrences import Emit, Recovered, RepairFailed
+from driver.model.prepared import ClaimRef, Record
+from driver.node.transactions import Transactions
+from driver.state import files
+from driver.state.cdi_dir import CdiDir
+from driver.state.metadata_dir import MetadataDir
+from driver.state.records import Ledger, Records
+
+_LOCK_TIMEOUT: Final = 30.0
+_T = TypeVar("_T")
+
+
+class Recovery:
+    """Repairs at start."""
+
+    def __init__(
+        self, transactions: Transactions, records: Records, specs: CdiDir, metadata_dir: MetadataDir | None, emit: Emit
+    ) -> None:
+        self._transactions = transactions
+        self._records = records
+        self._specs = specs
+        self._metadata_dir = metadata_dir
+        self._emit = emit
+
+    def run(self, inventory: Inventory | None) -> Recovered:
+        """Repair what can be repaired and report it.
+
+        Without `inventory` (the hardware's driver is not there yet) claims from before the last boot wait for their
+        next prepare. Raises `Unavailable` if another instance keeps the records, `StorageFailed` if they cannot be
+        read.
+        """
+        with self._records.transaction(_LOCK_TIMEOUT) as ledger:
+            present = self._specs.names()
+            site = self._transactions.site
+            repairs = plan_repairs(site.driver, ledger.all(), present, site.boot_id, ledger.set_aside())
+            removed = self._each([*repairs.remove, *self._leftovers(present)], str, self._remove)
+            rolled_back = self._each(repairs.roll_back, _name, lambda record: self._roll_back(ledger, record))
+            restored = self._each(repairs.restore, _name, self._transactions.restore)
+            restored += self._each(repairs.renew, _name, lambda record: self._renew(ledger, record, inventory))
+            self._each([ledger], lambda _: "all claims", self._sweep)
+            recovered = Recovered(len(ledger.all()), rolled_back, restored, removed)
+        self._emit(recovered)
+        return recovered
+
+    def _each(self, items: Iterable[_T], name: Callable[[_T], str], repair: Callable[[_T], int]) -> int:
+        """Repair one after the other, whatever happens to one; return the sum of what was repaired."""
+        total = 0
+        for item in items:
+            try:
+                total += repair(item)
+            except Exception as error:  # noqa: BLE001 - a defect met at every start must not keep the plugin down
+                self._emit(RepairFailed(name(item), type(error).__name__, str(error)))
+        return total
+
+    def _leftovers(self, present: Iterable[str]) -> list[str]:
+        """Return files of ours in the CDI folder that a write which was interrupted has left."""
+        driver = self._transactions.site.driver
+        temporary = (name for name in sorted(present) if files.is_temporary(name))
+        return [name for name in temporary if cdi.find_owner(driver, files.original_name(name))]
+
+    def _remove(self, name: str) -> int:
+        return int(self._specs.remove(name) and not files.is_temporary(name))
+
+    def _roll_back(self, ledger: Ledger, record: Record) -> int:
+        self._transactions.roll_back(ledger, record, record.steps)
+        return 1
+
+    def _renew(self, ledger: Ledger, record: Record, inventory: Inventory | None) -> int:
+        """Write the specs of a claim from before the boot, if that changes no hardware; else its prepare will."""
+        if inventory is None or record.steps:
+            return 0
+        renewed = self._transactions.renew(ledger, record, inventory, steps=False)
+        return len(renewed.cdi) if renewed else 0
+
+    def _sweep(self, ledger: Ledger) -> int:
+        """Remove temporary files, and metadata of claims that are gone (only while it is known whose it is)."""
+        ledger.sweep()
+        if self._metadata_dir is not None and not ledger.set_aside():
+            keep = {metadata.locate_claim(record.namespace, record.name) for record in ledger.all()}
+            self._metadata_dir.sweep(metadata.HOST_FOLDER, keep)
+        return 0
+
+
+def _name(record: Record) -> str:
+    return str(ClaimRef(record.namespace, record.name, record.uid))

@@ -1,0 +1,198 @@
+"""What is done for one claim while the records are held: plan, journal, steps, files, record.
+
+Called by `node.preparer` (claims) and `node.recovery` (start). Promises that an interruption anywhere leaves a record
+from which the claim can be undone or completed, that a failure leaves nothing behind, and that a plain device costs
+one durable write. It must not wait for anything but the disk and the vendor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from driver.contract import Steps, Vendor
+from driver.core import cdi, metadata, preparing, recording
+from driver.core.preparing import Grant, Place
+from driver.model.claims import ResourceClaim
+from driver.model.devices import Inventory
+from driver.model.errors import DriverError, StepFailed, StorageFailed, Unavailable, Unsupported
+from driver.model.occurrences import Emit, MetadataFailed
+from driver.model.prepared import ClaimRef, ContainerEdits, Phase, Preparation, PreparedDevice, Record, Step
+from driver.state.cdi_dir import CdiDir
+from driver.state.metadata_dir import MetadataDir
+from driver.state.records import Ledger
+
+_NOTHING = Preparation(ContainerEdits(), {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Who and where we are."""
+
+    driver: str
+    pool: str
+    boot_id: str
+
+
+class Transactions:
+    """Changes to claims. Every method wants the ledger, so that none can be called without holding the records."""
+
+    def __init__(self, site: Site, vendor: Vendor, specs: CdiDir, metadata_dir: MetadataDir | None, emit: Emit) -> None:
+        """`metadata_dir` None: no device metadata (KEP-5304)."""
+        self.site = site
+        self._vendor = vendor
+        self._specs = specs
+        self._metadata_dir = metadata_dir
+        self._emit = emit
+
+    def resume(self, ledger: Ledger, uid: str, inventory: Inventory | None) -> Record | None:
+        """Return the record of a claim that is prepared, with its files in place; None if it is not prepared.
+
+        An interrupted claim is rolled back first. One from before the last boot is prepared again from its record.
+        """
+        record = ledger.get(uid)
+        if record is None:
+            return None
+        if record.phase is Phase.PREPARING:
+            self.roll_back(ledger, record, record.steps)
+            return None
+        if record.boot_id != self.site.boot_id:
+            return self.renew(ledger, record, inventory)
+        self.restore(record)
+        return record
+
+    def prepare(
+        self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, inventory: Inventory | None
+    ) -> tuple[PreparedDevice, ...]:
+        """Prepare a claim, or answer as before if it is prepared. Raises what `core.preparing.plan` and vendors do."""
+        resumed = self.resume(ledger, ref.uid, inventory)
+        if resumed is not None:
+            return resumed.devices
+        place = self._place(inventory)
+        grants = preparing.plan(ref, claim, ledger.all(), place)
+        if not grants:
+            return ()
+        preparation = self._ask(grants)
+        documents = self._write_metadata(ledger, ref, claim, grants, place)
+        record = recording.draft(ref, place, grants, preparation, documents, self.site.boot_id)
+        self._carry_out(ledger, record)
+        return record.devices
+
+    def unprepare(self, ledger: Ledger, uid: str) -> None:
+        """Undo a claim, from its record alone. One that is not known is done already.
+
+        Raises `StepFailed` or `StorageFailed`; then the record stays and the kubelet's next try continues.
+        """
+        record = ledger.get(uid)
+        if record is None:
+            self._remove_strays(uid)
+            return
+        if record.steps and record.phase is Phase.PREPARED:
+            ledger.put(recording.interrupted(record))
+        self.roll_back(ledger, record, record.steps)
+
+    def roll_back(self, ledger: Ledger, record: Record, steps: Sequence[Step]) -> None:
+        """Undo steps, last first, then remove what a claim has left. Raises `StepFailed`, `StorageFailed`."""
+        for step in reversed(steps):
+            self._steps(step).undo(step)
+        for name in record.cdi:
+            self._specs.remove(name)
+        if self._metadata_dir is not None and record.metadata:
+            self._remove_metadata(ledger, record, self._metadata_dir)
+        ledger.remove(record.uid)
+
+    def restore(self, record: Record) -> int:
+        """Write the files of a record that are missing, exactly as they were; return how many CDI specs were."""
+        missing = [name for name in record.cdi if not self._specs.has(name)]
+        for name in missing:
+            self._specs.store(name, bytes(record.cdi[name]))
+        if self._metadata_dir is not None:
+            for request, document in record.metadata.items():
+                path = metadata.locate_document(record.namespace, record.name, request)
+                if not self._metadata_dir.has(path):
+                    self._metadata_dir.store(path, bytes(document) + b"\n")
+        return len(missing)
+
+    def renew(
+        self, ledger: Ledger, record: Record, inventory: Inventory | None, *, steps: bool = True
+    ) -> Record | None:
+        """Prepare a claim again after a boot: the hardware is asked again, the kubelet's answer stays the same.
+
+        With `steps` false nothing is done, and None returned, if hardware would have to be changed.
+        """
+        grants = preparing.plan_again(record, self._place(inventory))
+        renewed = recording.renew(record, self.site.driver, self._ask(grants), self.site.boot_id)
+        if renewed.steps and not steps:
+            return None
+        stale = [step for step in record.steps if step not in renewed.steps]
+        if stale:
+            ledger.put(recording.interrupted(record))
+            for step in reversed(stale):
+                self._steps(step).undo(step)
+        self._carry_out(ledger, renewed)
+        self.restore(renewed)
+        return renewed
+
+    def _place(self, inventory: Inventory | None) -> Place:
+        if inventory is None:
+            raise Unavailable("the devices of this node are not known yet: their driver is not loaded")
+        return Place(self.site.driver, self.site.pool, inventory)
+
+    def _ask(self, grants: Sequence[Grant]) -> Preparation:
+        return self._vendor.prepare([grant.target for grant in grants]) if grants else _NOTHING
+
+    def _carry_out(self, ledger: Ledger, record: Record) -> None:
+        """Do what a record says, then keep it. On failure everything is undone and the record is gone."""
+        begun: list[Step] = []
+        try:
+            if record.steps:
+                ledger.put(recording.interrupted(record))
+            for step in record.steps:
+                begun.append(step)
+                self._steps(step).run(step)
+            for name, text in record.cdi.items():
+                self._specs.store(name, bytes(text))
+            ledger.put(record)
+        except Exception as error:
+            try:
+                self.roll_back(ledger, record, begun)
+            except DriverError as second:
+                raise StepFailed("roll back", f"{second}; it had to be undone because: {error}") from error
+            raise
+
+    def _steps(self, step: Step) -> Steps:
+        if not isinstance(self._vendor, Steps):
+            raise Unsupported(f"vendor {self._vendor.name} cannot do or undo step {step.name}")
+        return self._vendor
+
+    def _write_metadata(
+        self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, grants: Sequence[Grant], place: Place
+    ) -> tuple[metadata.RequestMetadata, ...]:
+        """Write the metadata of a claim; return none of it if that fails, which is only reported."""
+        if self._metadata_dir is None:
+            return ()
+        documents = metadata.describe(claim, grants, place, self._metadata_dir.root)
+        try:
+            for entry in documents:
+                path = metadata.locate_document(ref.namespace, ref.name, entry.request)
+                self._metadata_dir.store(path, entry.document)
+        except StorageFailed as error:
+            with contextlib.suppress(StorageFailed):
+                self._remove_metadata(ledger, ref, self._metadata_dir)
+            self._emit(MetadataFailed(str(ref), str(error)))
+            return ()
+        return documents
+
+    @staticmethod
+    def _remove_metadata(ledger: Ledger, claim: Record | ClaimRef, folder: MetadataDir) -> None:
+        """Remove a claim's documents, unless another claim of the same name has its own there."""
+        name = (claim.namespace, claim.name)
+        if all((other.namespace, other.name) != name or other.uid == claim.uid for other in ledger.all()):
+            folder.remove(metadata.locate_claim(*name))
+
+    def _remove_strays(self, uid: str) -> None:
+        """Remove specs of a claim without a record: its record could not be read, or its prepare was interrupted."""
+        for name in self._specs.names():
+            if cdi.find_owner(self.site.driver, name) == uid:
+                self._specs.remove(name)

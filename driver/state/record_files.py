@@ -1,0 +1,63 @@
+"""The format of a record on disk: an API with ourselves, over versions. Used by `records`.
+
+A JSON document with schema version, checksum and the record. Fields may be added to a version and are ignored by
+plugins that do not know them; a record says which is the oldest reader that understands it, so that a plugin can be
+set back to the version before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+import msgspec
+
+from driver.model.errors import Corrupt
+from driver.model.prepared import Record
+
+SCHEMA_VERSION: Final = 1
+"""The version that is written, and the newest that is understood."""
+OLDEST_READER: Final = 1
+"""The oldest version of this module that understands what is written."""
+_UID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,127}")
+
+
+class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
+    """What a file holds. The checksum is over the bytes of `record` as they stand."""
+
+    schema_version: int
+    min_reader: int
+    checksum: str
+    record: msgspec.Raw
+
+
+def is_uid(text: str) -> bool:
+    """Say whether a claim's UID can be part of a file name, as every UID of Kubernetes can."""
+    return _UID.fullmatch(text) is not None
+
+
+def encode(record: Record) -> bytes:
+    """Return the file of a record."""
+    body = msgspec.json.encode(record)
+    envelope = _Envelope(
+        schema_version=SCHEMA_VERSION, min_reader=OLDEST_READER, checksum=_checksum(body), record=msgspec.Raw(body)
+    )
+    return msgspec.json.encode(envelope) + b"\n"
+
+
+def decode(text: bytes, path: str) -> Record:
+    """Return the record of a file that was read from `path`. Raises `Corrupt`, whatever the file holds."""
+    try:
+        envelope = msgspec.json.decode(text, type=_Envelope)
+        if envelope.min_reader > SCHEMA_VERSION:
+            raise Corrupt(path, f"it is of version {envelope.schema_version}; this plugin understands {SCHEMA_VERSION}")
+        if _checksum(envelope.record) != envelope.checksum:
+            raise Corrupt(path, "its checksum does not match: it was damaged or changed by hand")
+        return msgspec.json.decode(envelope.record, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupt(path, f"it is not a record: {error}" if text else "it is empty") from error
+
+
+def _checksum(body: bytes | msgspec.Raw) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"

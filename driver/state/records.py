@@ -1,0 +1,182 @@
+"""Records of prepared claims: one durable file each, shared by the instances of a rolling update.
+
+Used by `node.transactions`. Everything happens inside `Records.transaction`, which holds a lock between threads and
+processes and first sees what another instance has changed. A file that cannot be read is moved to `quarantine/`, with
+the reason beside it, and reported; the others are served.
+
+Layout below the root: `claims/<uid>.json`, `quarantine/`, `lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from driver.model.errors import Corrupt, InvalidInput, StorageFailed
+from driver.model.occurrences import Emit, RecordQuarantined
+from driver.model.prepared import Record
+from driver.state import files, record_files
+from driver.state.files import Disk
+from driver.state.locks import SharedLock
+
+_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A record with what its file looked like when it was read."""
+
+    record: Record
+    inode: int
+    mtime_ns: int
+
+
+class Ledger:
+    """The records while they are held: true to the folder, written through to it."""
+
+    def __init__(self, root: Path, disk: Disk, emit: Emit, lock: SharedLock) -> None:
+        self._claims = root / "claims"
+        self._quarantine = root / "quarantine"
+        self._disk = disk
+        self._emit = emit
+        self._lock = lock
+        self._loaded: dict[str, _Loaded] = {}
+        self._seen: tuple[int, int] | None = None
+        files.make_folder(disk, self._claims, 0o750)
+
+    def get(self, uid: str) -> Record | None:
+        """Return the record of a claim."""
+        loaded = self._loaded.get(uid)
+        return loaded.record if loaded else None
+
+    def all(self) -> tuple[Record, ...]:
+        """Return all records, by UID."""
+        return tuple(self._loaded[uid].record for uid in sorted(self._loaded))
+
+    def put(self, record: Record) -> None:
+        """Write a record down; it survives a power failure once this returns.
+
+        Raises `InvalidInput` for a UID that is none, `StorageFailed`.
+        """
+        if not record_files.is_uid(record.uid):
+            raise InvalidInput("claim UID", record.uid, "letters, digits, '-' and '.'")
+        path = self._path(record.uid)
+        self._announce()
+        files.store(self._disk, path, record_files.encode(record), mode=0o640, durable=True)
+        status = path.stat()
+        self._loaded[record.uid] = _Loaded(record, status.st_ino, status.st_mtime_ns)
+        self._seen = self._stamp()
+
+    def remove(self, uid: str) -> None:
+        """Forget a record for good, if there is one. Raises `StorageFailed`."""
+        self._announce()
+        files.discard(self._disk, self._path(uid), durable=True)
+        self._loaded.pop(uid, None)
+        self._seen = self._stamp()
+
+    def set_aside(self) -> frozenset[str]:
+        """Return the claim UIDs whose records are in quarantine."""
+        with contextlib.suppress(OSError):
+            return frozenset(path.name.partition(_SUFFIX)[0] for path in self._quarantine.iterdir())
+        return frozenset()
+
+    def sweep(self) -> None:
+        """Remove what interrupted writes have left. Raises `StorageFailed`."""
+        for path in self._claims.iterdir():
+            if files.is_temporary(path.name):
+                files.discard(self._disk, path, durable=False)
+
+    def refresh(self) -> None:
+        """Read what has changed in the folder since we last looked. Raises `StorageFailed` if it cannot be read."""
+        if not self._claims.is_dir():  # removed by hand
+            files.make_folder(self._disk, self._claims, 0o750)
+        if self._seen == self._stamp():
+            return
+        found = self._scan()
+        self._loaded = {uid: loaded for uid, loaded in self._loaded.items() if uid in found}
+        for uid, (inode, mtime_ns) in found.items():
+            loaded = self._loaded.get(uid)
+            if loaded is None or (loaded.inode, loaded.mtime_ns) != (inode, mtime_ns):
+                self._load(uid, inode, mtime_ns)
+        self._seen = self._stamp()
+
+    def _scan(self) -> dict[str, tuple[int, int]]:
+        """Return inode and modification time of each record's file, by UID."""
+        found: dict[str, tuple[int, int]] = {}
+        try:
+            with os.scandir(self._claims) as entries:
+                for entry in entries:
+                    if entry.name.endswith(_SUFFIX):
+                        status = entry.stat(follow_symlinks=False)
+                        found[entry.name.removesuffix(_SUFFIX)] = (status.st_ino, status.st_mtime_ns)
+        except OSError as error:
+            raise StorageFailed(str(self._claims), error.strerror or str(error)) from error
+        return found
+
+    def _load(self, uid: str, inode: int, mtime_ns: int) -> None:
+        path = self._path(uid)
+        self._loaded.pop(uid, None)
+        try:
+            record = record_files.decode(path.read_bytes(), str(path))
+        except OSError as error:
+            self._set_aside(path, f"it cannot be read: {error.strerror}")
+        except Corrupt as error:
+            self._set_aside(path, error.why)
+        else:
+            if record.uid == uid:
+                self._loaded[uid] = _Loaded(record, inode, mtime_ns)
+            else:
+                self._set_aside(path, f"it is the record of claim {record.uid}")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        """Move an unreadable record away. If even that fails it is reported and left out."""
+        target = self._quarantine / path.name
+        try:
+            files.make_folder(self._disk, self._quarantine, 0o750)
+            files.store(self._disk, target.with_name(f"{path.name}.reason"), f"{why}\n".encode(), durable=False)
+            self._disk.rename(path, target)
+        except (OSError, StorageFailed) as error:
+            why = f"{why}; it could not be moved to {self._quarantine}: {error}"
+        self._emit(RecordQuarantined(str(path), why))
+
+    # The folder's modification time alone cannot tell two changes within one tick of the kernel's clock apart, so
+    # writers also count. The time is there to see what was changed by hand.
+
+    def _stamp(self) -> tuple[int, int]:
+        return self._lock.read_counter(), self._claims.stat().st_mtime_ns
+
+    def _announce(self) -> None:
+        self._seen = None
+        self._lock.count()
+
+    def _path(self, uid: str) -> Path:
+        return self._claims / f"{uid}{_SUFFIX}"
+
+
+class Records:
+    """The records of this node. Any number of instances may share the folder."""
+
+    def __init__(self, root: str, disk: Disk, emit: Emit) -> None:
+        """Open the folder, make it if needed. Raises `StorageFailed`."""
+        files.make_folder(disk, Path(root), 0o750)
+        self._lock = SharedLock(Path(root, "lock"))
+        self._ledger = Ledger(Path(root), disk, emit, self._lock)
+
+    @contextlib.contextmanager
+    def transaction(self, timeout: float) -> Iterator[Ledger]:
+        """Hold the records alone for a while.
+
+        Raises `Unavailable` if others hold them for longer than `timeout` seconds, `StorageFailed` if the folder
+        cannot be read.
+        """
+        with self._lock.hold(timeout):
+            self._ledger.refresh()
+            yield self._ledger
+
+    def close(self) -> None:
+        """Let go of the lock's file; nothing may be used afterwards."""
+        self._lock.close()
