@@ -1,0 +1,398 @@
+"""The only importer of pynvml: a typed gate to the NVIDIA Management Library.
+
+Called by discovery.py with the path of the library that belongs to the driver of this node. A session loads it,
+initialises it, and takes all of it back on the way out: between sessions no library is mapped and no file under /dev
+is open, so that the driver can be reloaded or replaced. pynvml keeps its state in module globals, hence one session
+at a time in this process. No error of pynvml leaves this file: see `_mapped`.
+
+Facts about calls are those of nvml.h (go-nvml 2f9e261, NVML 13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import pynvml
+
+from driver.model import errors
+from driver.model.devices import Fabric, Remote
+from driver.vendors.nvidia.libraries import Loader
+
+_T = TypeVar("_T")
+_SESSION: Final = threading.Lock()
+
+_DRIVER_AWAY: Final = frozenset(
+    {
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    }
+)
+_NO_SUCH_FEATURE: Final = frozenset(
+    {
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+        pynvml.NVML_ERROR_DEPRECATED,
+    }
+)
+_NO_SUCH_THING: Final = frozenset({pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT})
+_LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
+
+NVLINK_GENERATIONS: Final = {
+    pynvml.NVML_NVLINK_VERSION_1_0: 1,
+    pynvml.NVML_NVLINK_VERSION_2_0: 2,
+    pynvml.NVML_NVLINK_VERSION_2_2: 2,
+    pynvml.NVML_NVLINK_VERSION_3_0: 3,
+    pynvml.NVML_NVLINK_VERSION_3_1: 3,
+    pynvml.NVML_NVLINK_VERSION_4_0: 4,
+    pynvml.NVML_NVLINK_VERSION_5_0: 5,
+    pynvml.NVML_NVLINK_VERSION_6_0: 6,
+}
+"""nvmlDeviceGetNvLinkVersion answers with an enumeration (nvmlNvlinkVersion_t), not a generation: A100 says 5."""
+
+_REMOTES: Final = {
+    pynvml.NVML_NVLINK_DEVICE_TYPE_GPU: Remote.DEVICE,
+    pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH: Remote.SWITCH,
+}
+_ARCHITECTURES: Final = {
+    getattr(pynvml, constant): constant.removeprefix("NVML_DEVICE_ARCH_").title()
+    for constant in dir(pynvml)
+    if constant.startswith("NVML_DEVICE_ARCH_") and constant != "NVML_DEVICE_ARCH_UNKNOWN"
+} | {pynvml.NVML_DEVICE_ARCH_ADA: "Ada Lovelace"}
+"""From the bindings, so that a newer nvidia-ml-py brings newer names."""
+
+_HOSTS_VIRTUAL_MACHINES: Final = frozenset(
+    {pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU, pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VSGA}
+)
+
+
+class DeviceFault(errors.DriverError):
+    """One GPU answered with an error; the others may be well. `lost`: no other call to it can succeed."""
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        self.lost = lost
+        super().__init__(message)
+
+
+@contextlib.contextmanager
+def session(path: str, loader: Loader) -> Iterator[Session]:
+    """Load the library at `path`, initialise it, and undo both at the end. Waits for a session of another thread.
+
+    Raises `Unavailable` if the library cannot be loaded or the driver does not answer.
+    """
+    with _SESSION:
+        try:
+            library = loader.open(path)
+        except OSError as error:
+            raise errors.Unavailable(f"{path} cannot be loaded: {error}") from error
+        try:
+            _install(library)
+            _initialise(path)
+            try:
+                yield Session()
+            finally:
+                with contextlib.suppress(pynvml.NVMLError):
+                    pynvml.nvmlShutdown()
+        finally:
+            _install(None)
+            loader.close(library)
+
+
+def _install(library: object | None) -> None:
+    """Make this the library that pynvml calls; it remembers functions of the one before."""
+    pynvml.nvmlLib = library
+    pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - functions of the old library must not be called
+
+
+def _initialise(path: str) -> None:
+    """Initialise NVML, also on a node whose GPUs all went elsewhere (NO_GPUS). Any failure means: not now."""
+    try:
+        pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_GPUS)
+    except pynvml.NVMLError as error:
+        raise errors.Unavailable(f"NVML ({path}) cannot be initialised: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    code = getattr(error, "value", None)
+    return f"{error} (NVML error {code})" if isinstance(code, int) else str(error)
+
+
+def _mapped(function: str, error: Exception) -> errors.DriverError:
+    """Translate an error of pynvml: what the caller shall do decides the type."""
+    code = getattr(error, "value", None)
+    text = f"{function}: {_text(error)}"
+    if isinstance(error, pynvml.NVMLLibraryMismatchError) or code in _NO_SUCH_FEATURE:
+        return errors.Unsupported(text)
+    if isinstance(error, UnicodeDecodeError):
+        return DeviceFault(f"{function}: the answer is not text ({error.reason})")
+    if code in _DRIVER_AWAY:
+        return errors.Unavailable(text)
+    if code in _NO_SUCH_THING:
+        return errors.NotFound(text)
+    if code == pynvml.NVML_ERROR_NO_PERMISSION:
+        return errors.Forbidden(text)
+    return DeviceFault(text, lost=code in _LOST)
+
+
+def _call(function: Callable[..., _T], *arguments: object) -> _T:
+    """Call pynvml. Raises `Unavailable`, `Unsupported`, `NotFound`, `Forbidden` or `DeviceFault`."""
+    try:
+        return function(*arguments)
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError) as error:
+        raise _mapped(function.__name__, error) from error
+
+
+def _integer(function: Callable[..., int], *arguments: object) -> int:
+    return _call(function, *arguments)
+
+
+def _string(function: Callable[..., str], *arguments: object) -> str:
+    """Call for a text: printable characters only, one space at most between words."""
+    raw = _call(function, *arguments)
+    return " ".join("".join(char if char.isprintable() else " " for char in raw).split())
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAttributes:
+    """nvmlDeviceAttributes_t of a MIG device; engines are those of its GPU instance, shared by compute instances."""
+
+    memory_bytes: int
+    multiprocessors: int
+    copy_engines: int
+    decoders: int
+    encoders: int
+    jpeg_engines: int
+    ofa_engines: int
+    gpu_slices: int
+    compute_slices: int
+
+
+class Session:
+    """NVML while it is initialised."""
+
+    def driver_version(self) -> str:
+        """Return the exact text, such as `580.126.09`."""
+        return _string(pynvml.nvmlSystemGetDriverVersion)
+
+    def management_version(self) -> str:
+        """Return the version of NVML, such as `13.580.126.09`."""
+        return _string(pynvml.nvmlSystemGetNVMLVersion)
+
+    def runtime_version(self) -> str | None:
+        """Return the CUDA level of the driver (`13.0`), or None.
+
+        The first call asks libcuda, which the linker may not find from here; the second knows what NVML was built with.
+        """
+        for function in (pynvml.nvmlSystemGetCudaDriverVersion_v2, pynvml.nvmlSystemGetCudaDriverVersion):
+            with contextlib.suppress(errors.DriverError):
+                if version := _integer(function):
+                    return f"{version // 1000}.{version % 1000 // 10}"
+        return None
+
+    def count(self) -> int:
+        """Return the number of GPUs that the driver lists, those that do not answer included."""
+        return _integer(pynvml.nvmlDeviceGetCount)
+
+    def device(self, index: int) -> Device:
+        """Return the GPU at this index. Raises `DeviceFault` if it does not answer."""
+        return Device(_call(pynvml.nvmlDeviceGetHandleByIndex, index))
+
+
+class Device:
+    """One GPU or MIG device. Valid while its session is open."""
+
+    def __init__(self, handle: object) -> None:
+        self._handle = handle
+
+    def pci_address(self) -> str:
+        """Return `dddd:bb:dd.f` as sysfs names it."""
+        return _address(_call(pynvml.nvmlDeviceGetPciInfo_v3, self._handle))
+
+    def uuid(self) -> str:
+        """Return `GPU-…` or `MIG-…`."""
+        return _string(pynvml.nvmlDeviceGetUUID, self._handle)
+
+    def name(self) -> str:
+        """Return the product name; of a MIG device it ends with its profile."""
+        return _string(pynvml.nvmlDeviceGetName, self._handle)
+
+    def minor(self) -> int:
+        """Return N of /dev/nvidiaN."""
+        return _integer(pynvml.nvmlDeviceGetMinorNumber, self._handle)
+
+    def memory_bytes(self) -> int | None:
+        """Return the size of its memory; a GPU that shares the host's memory has none of its own."""
+        total: int = _call(pynvml.nvmlDeviceGetMemoryInfo, self._handle).total
+        return total or None
+
+    def compute_capability(self) -> tuple[int, int]:
+        """Return (major, minor)."""
+        version: tuple[int, int] = _call(pynvml.nvmlDeviceGetCudaComputeCapability, self._handle)
+        return version
+
+    def architecture(self) -> str | None:
+        """Return the name of the architecture, or None for one that the bindings do not know."""
+        return _ARCHITECTURES.get(_integer(pynvml.nvmlDeviceGetArchitecture, self._handle))
+
+    def cores(self) -> int:
+        """Return the number of CUDA cores. `Unsupported` while MIG is enabled."""
+        return _integer(pynvml.nvmlDeviceGetNumGpuCores, self._handle)
+
+    def memory_nodes(self) -> tuple[int, ...]:
+        """Return the host NUMA nodes nearest to it. (nvmlDeviceGetNumaNodeId is about a GPU that *is* a node.)"""
+        mask: Iterable[int] = _call(
+            pynvml.nvmlDeviceGetMemoryAffinity, self._handle, _NODE_WORDS, pynvml.NVML_AFFINITY_SCOPE_NODE
+        )
+        return tuple(64 * word + bit for word, bits in enumerate(mask) for bit in range(64) if bits >> bit & 1)
+
+    def serves_virtual_machines(self) -> bool:
+        """Whether the GPU is in a hypervisor's hands (vGPU host), so that no container can use it."""
+        return _integer(pynvml.nvmlDeviceGetVirtualizationMode, self._handle) in _HOSTS_VIRTUAL_MACHINES
+
+    def fabric(self) -> Fabric | None:
+        """Return the multi-node fabric it has joined: registration completed, with success, in a named cluster."""
+        info = _fabric_info(self._handle)
+        cluster = bytes(info.clusterUuid)
+        joined = info.state == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED and info.status == pynvml.NVML_SUCCESS
+        return Fabric(str(uuid.UUID(bytes=cluster)), int(info.cliqueId)) if joined and any(cluster) else None
+
+    def link_active(self, link: int) -> bool | None:
+        """Return whether the link is up; None if the GPU has no such link."""
+        try:
+            return bool(_integer(pynvml.nvmlDeviceGetNvLinkState, self._handle, link))
+        except (errors.NotFound, errors.Unsupported):
+            return None
+
+    def link_version(self, link: int) -> int | None:
+        """Return the generation of NVLink."""
+        return NVLINK_GENERATIONS.get(_integer(pynvml.nvmlDeviceGetNvLinkVersion, self._handle, link))
+
+    def link_remote(self, link: int) -> Remote:
+        """Return what is at the other end."""
+        kind = _integer(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, self._handle, link)
+        return _REMOTES.get(kind, Remote.UNKNOWN)
+
+    def link_remote_address(self, link: int) -> str | None:
+        """Return the PCI address at the other end; None where NVML fills in zeros (switches that are not on PCIe)."""
+        info = _call(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, self._handle, link)
+        address = _address(info)
+        return None if address == "0000:00:00.0" else address
+
+    def link_megabytes(self, link: int) -> int | None:
+        """Return the signalling rate of one direction in MB/s (NVML_FI_DEV_NVLINK_GET_SPEED, or the link's own field).
+
+        Fields fail one by one: the call succeeds and the value carries its own error.
+        """
+        fields: list[object] = [(pynvml.NVML_FI_DEV_NVLINK_GET_SPEED, link)]
+        if link in _SPEED_FIELDS:
+            fields.append(_SPEED_FIELDS[link])
+        values = _call(pynvml.nvmlDeviceGetFieldValues, self._handle, fields)
+        speeds = (_field(value) for value in values if value.nvmlReturn == pynvml.NVML_SUCCESS)
+        return next((speed for speed in speeds if speed > 0), None)
+
+    def mig_enabled(self) -> bool:
+        """Whether MIG mode is on now (not: after the next reset)."""
+        try:
+            current, _pending = _call(pynvml.nvmlDeviceGetMigMode, self._handle)
+        except errors.Unsupported:
+            return False
+        return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+    def mig_slots(self) -> int:
+        """Return how many MIG devices there can be."""
+        return _integer(pynvml.nvmlDeviceGetMaxMigDeviceCount, self._handle)
+
+    def mig_device(self, slot: int) -> Device | None:
+        """Return the MIG device in this slot, or None: slots are not filled in order."""
+        try:
+            return Device(_call(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, self._handle, slot))
+        except errors.NotFound:
+            return None
+
+    def gpu_instance(self) -> int:
+        """Return the id of a MIG device's GPU instance."""
+        return _integer(pynvml.nvmlDeviceGetGpuInstanceId, self._handle)
+
+    def compute_instance(self) -> int:
+        """Return the id of a MIG device's compute instance, unique in its GPU instance."""
+        return _integer(pynvml.nvmlDeviceGetComputeInstanceId, self._handle)
+
+    def placement(self, gpu_instance: int) -> int:
+        """Return the first memory slice of a GPU instance. `Forbidden` without root."""
+        instance = _call(pynvml.nvmlDeviceGetGpuInstanceById, self._handle, gpu_instance)
+        start: int = _call(pynvml.nvmlGpuInstanceGetInfo, instance).placement.start
+        return start
+
+    def subplacement(self, gpu_instance: int, compute_instance: int) -> int:
+        """Return the first compute slice of a compute instance in its GPU instance. `Forbidden` without root."""
+        instance = _call(pynvml.nvmlDeviceGetGpuInstanceById, self._handle, gpu_instance)
+        part = _call(pynvml.nvmlGpuInstanceGetComputeInstanceById, instance, compute_instance)
+        start: int = _call(pynvml.nvmlComputeInstanceGetInfo_v2, part).placement.start
+        return start
+
+    def attributes(self) -> InstanceAttributes:
+        """Return what a MIG device consists of."""
+        raw = _call(pynvml.nvmlDeviceGetAttributes_v2, self._handle)
+        return InstanceAttributes(
+            memory_bytes=raw.memorySizeMB << 20,
+            multiprocessors=raw.multiprocessorCount,
+            copy_engines=raw.sharedCopyEngineCount,
+            decoders=raw.sharedDecoderCount,
+            encoders=raw.sharedEncoderCount,
+            jpeg_engines=raw.sharedJpegCount,
+            ofa_engines=raw.sharedOfaCount,
+            gpu_slices=raw.gpuInstanceSliceCount,
+            compute_slices=raw.computeInstanceSliceCount,
+        )
+
+
+_NODE_WORDS: Final = 16
+"""Room for 1024 NUMA nodes (CONFIG_NODES_SHIFT of the kernel is at most 10)."""
+LINKS: Final[int] = pynvml.NVML_NVLINK_MAX_LINKS
+"""Indexes to walk; a GPU has fewer links and an older library refuses higher indexes."""
+_SPEED_FIELDS: Final = {link: getattr(pynvml, f"NVML_FI_DEV_NVLINK_SPEED_MBPS_L{link}") for link in range(12)}
+"""Fields of drivers that do not know NVML_FI_DEV_NVLINK_GET_SPEED yet; they end at link 11."""
+_FIELD_MEMBERS: Final = {
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
+    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
+    pynvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "usVal",
+}
+
+
+def _field(value: pynvml.c_nvmlFieldValue_t) -> int:
+    """Return the member of the union that the value says it uses; 0 for a type that is no integer."""
+    member = _FIELD_MEMBERS.get(value.valueType)
+    return int(getattr(value.value, member)) if member else 0
+
+
+def _address(info: pynvml.nvmlPciInfo_t) -> str:
+    """Return `dddd:bb:dd.f`: NVML writes eight digits of domain, and capitals."""
+    try:
+        _rest, dot, function = str(info.busId).rpartition(".")
+    except UnicodeDecodeError:
+        dot, function = "", ""
+    number = function if dot and function.isdigit() else "0"
+    return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.{number}"
+
+
+def _fabric_info(handle: object) -> pynvml.c_nvmlGpuFabricInfo_v2_t:
+    """Ask in the newer form, then in that of drivers before it."""
+    newer = pynvml.c_nvmlGpuFabricInfo_v2_t()
+    try:
+        _call(pynvml.nvmlDeviceGetGpuFabricInfoV, handle, ctypes.byref(newer))
+    except errors.Unsupported:
+        older = pynvml.c_nvmlGpuFabricInfo_t()
+        _call(pynvml.nvmlDeviceGetGpuFabricInfo, handle, ctypes.byref(older))
+        return older
+    return newer
