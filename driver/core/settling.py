@@ -48,7 +48,7 @@ class Settling:
     """What the publisher remembers of others."""
 
     reactions: tuple[float, ...] = ()
-    """When we answered to changes by others, within the last `WINDOW` seconds."""
+    """When we had to write because of changes by others, within the last `WINDOW` seconds."""
     hold: float = FIRST_HOLD
     held_until: float | None = None
     """While holding back: until when."""
@@ -75,13 +75,19 @@ def find_younger(me: Instance, published: Iterable[ResourceSlice]) -> Instance |
     return max(writers, default=None)
 
 
-def plan_reaction(state: Settling, now: float) -> tuple[Settling, float]:
-    """Return how many seconds to wait before answering to a change by others, counting this answer."""
-    recent = tuple(time for time in state.reactions if now - time < WINDOW)
-    delay = min(DEBOUNCE * 2 ** max(0, len(recent) - FREE_REACTIONS + 1), LONGEST_REACTION)
+def delay_reaction(state: Settling, now: float) -> float:
+    """Return how many seconds to wait, after a change by others was seen, before looking at it."""
+    recent = sum(now - time < WINDOW for time in state.reactions)
+    delay: float = min(DEBOUNCE * 2 ** max(0, recent - FREE_REACTIONS + 1), LONGEST_REACTION)
     if state.saw_younger_at is not None and now - state.saw_younger_at < LONGEST_HOLD:
         delay += COURTESY
-    return replace(state, reactions=(*recent, now)), delay
+    return delay
+
+
+def note_reaction(state: Settling, now: float) -> Settling:
+    """Return the state after we had to write because of a change by others."""
+    recent = tuple(time for time in state.reactions if now - time < WINDOW)
+    return replace(state, reactions=(*recent, now))
 
 
 def hold_back(state: Settling, younger: Instance | None, now: float) -> tuple[Settling, float]:

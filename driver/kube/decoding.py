@@ -6,11 +6,12 @@ that names the object and the field.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from driver.model.errors import Unavailable
+from driver.model.objects import Api, ListMeta
 
 T = TypeVar("T")
 
@@ -27,3 +28,18 @@ class Decoder(Generic[T]):
             return self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"{what}: the API server's answer cannot be read: {error}") from error
+
+
+class Page(Api, frozen=True):
+    """One page of a list, its objects not decoded yet. A list without objects may come as null."""
+
+    metadata: ListMeta = ListMeta()
+    items: tuple[msgspec.Raw, ...] | None = None
+
+
+_pages: Final = Decoder(Page)
+
+
+def read_page(body: bytes, path: str) -> Page:
+    """Return a page of a list. Raises `Unavailable` like `Decoder`."""
+    return _pages.decode(body, f"list of {path}")

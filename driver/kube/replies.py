@@ -18,7 +18,6 @@ _LONGEST_TEXT: Final = 300
 _decoder: Final = msgspec.json.Decoder(Status)
 
 _BY_CODE: Final[dict[int, Callable[[str], DriverError]]] = {
-    401: Forbidden,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
@@ -38,6 +37,8 @@ def read_status(body: bytes) -> Status:
 def make_error(code: int, status: Status, request: str, retry_after: str | None = None) -> DriverError:
     """Return the error for an answer: `request` (`GET /api/…`) says what failed where the server's message does not."""
     message = status.message or f"{request}: HTTP {code}"
+    if code == 401:
+        return Forbidden(f"{request}: the API server does not accept our credentials: {message}")
     if code in _BY_CODE:
         return _BY_CODE[code](message)
     if code in _RETRIED or code >= 500:

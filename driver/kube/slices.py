@@ -18,13 +18,12 @@ from driver.core.slicing import SlicePlan
 from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
 from driver.model.errors import NotFound, Rejected
-from driver.model.slices import Device, ResourceSlice, SliceList
+from driver.model.slices import Device, ResourceSlice
 
 PATH: Final = "/apis/resource.k8s.io/v1/resourceslices"
 _PAGE: Final = 500
 _DEVICE: Final = re.compile(r"spec\.devices\[(\d+)\]")
 _slices: Final = decoding.Decoder(ResourceSlice)
-_lists: Final = decoding.Decoder(SliceList)
 
 
 class Refused(Rejected):
@@ -53,8 +52,8 @@ def fetch(client: Client, driver: str, node: str) -> tuple[ResourceSlice, ...]:
     params: dict[str, str | int] = {"fieldSelector": select(driver, node), "limit": _PAGE}
     found: list[ResourceSlice] = []
     while True:
-        page = _lists.decode(client.get(PATH, params), "list of ResourceSlices")
-        found.extend(page.items)
+        page = decoding.read_page(client.get(PATH, params), PATH)
+        found.extend(_slices.decode(item, "ResourceSlice") for item in page.items or ())
         if not page.metadata.continue_:
             return tuple(found)
         params["continue"] = page.metadata.continue_

@@ -80,6 +80,14 @@ class FieldsDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class DevicesWithheld:
+    """Devices that are there and are not published, each with the reason; empty once there are none any more."""
+
+    pool: str
+    devices: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordQuarantined:
     """A record could not be read and was set aside."""
 
@@ -140,6 +148,7 @@ Occurrence = (
     | SlicesPublished
     | PublishFailed
     | FieldsDropped
+    | DevicesWithheld
     | RecordQuarantined
     | Recovered
     | RepairFailed

@@ -69,6 +69,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.SlicesPublished: "slices published",
     occurrences.PublishFailed: "publishing slices failed, trying again",
     occurrences.FieldsDropped: "the API server dropped fields of a slice",
+    occurrences.DevicesWithheld: "devices that cannot be published",
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
     occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
@@ -90,7 +91,7 @@ def _level(occurrence: Occurrence) -> int:
             return logging.ERROR
         case occurrences.HealthReported(severity=severity) if severity != "healthy":
             return logging.WARNING
-        case occurrences.HardwareScanned(omitted=omitted) if omitted:
+        case occurrences.HardwareScanned(omitted=omitted) | occurrences.DevicesWithheld(devices=omitted) if omitted:
             return logging.WARNING
         case (
             occurrences.HardwareUnavailable()

@@ -61,6 +61,9 @@ class Metrics:
             ["feature"],
             registry=self.registry,
         )
+        self._withheld = Gauge(
+            f"{name}_devices_withheld", "Devices that the API server cannot hold.", registry=self.registry
+        )
         self._quarantined = Counter(
             f"{name}_records_quarantined", "Records that could not be read.", registry=self.registry
         )
@@ -105,6 +108,8 @@ class Metrics:
 
     def _count_start(self, occurrence: Occurrence) -> None:
         match occurrence:
+            case occurrences.DevicesWithheld():
+                self._withheld.set(len(occurrence.devices))
             case occurrences.HealthReported():
                 self._health.labels(occurrence.severity).inc()
             case occurrences.RecordQuarantined():

@@ -1,0 +1,173 @@
+"""One round of publishing: make the API server hold the slices of this node's devices.
+
+Called by the publisher's worker, one round at a time. Level-triggered: every round reads what is published, plans the
+whole difference and applies it, whatever woke it. Reads fresh from the API server, so that it never plans on what it
+wrote itself a moment ago. Must not wait or retry: it says when the next round is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from driver.core import adopting, settling, slicing
+from driver.core.adopting import Memory
+from driver.core.settling import Instance, Settling
+from driver.core.slicing import Identity, Layout, SlicePlan, Withheld
+from driver.kube import nodes, slices
+from driver.kube.client import Client
+from driver.kube.watching import Change, What
+from driver.model.occurrences import DevicesWithheld, Emit, FieldsDropped, SlicesPublished
+from driver.model.slices import CounterSet, Device, ResourceSlice
+
+_AGAIN: Final = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """For which driver and node we publish, and which run of the plugin we are."""
+
+    driver: str
+    node: str
+    instance: Instance
+
+
+class Rounds:
+    """Publishes devices, and remembers between rounds what was learnt of the server and of others."""
+
+    def __init__(self, client: Client, place: Place, emit: Emit, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._place = place
+        self._emit = emit
+        self._clock = clock
+        self._node_uid = ""
+        self._memory = Memory()
+        self._settling = Settling()
+        self._known: dict[str, str] = {}
+        self._withheld: Withheld = ()
+        self._losses: dict[str, adopting.Loss] = {}
+        self._reported = False
+
+    def warm_up(self) -> None:
+        """Do what the first round needs and does not depend on devices: connect, read the Node."""
+        self._identify()
+
+    def publish(
+        self, devices: Sequence[Device], counter_sets: Sequence[CounterSet] = (), *, provoked: bool = False
+    ) -> float | None:
+        """Publish; return the seconds until the next round has to follow, or None if all is well.
+
+        `provoked`: the round answers to a change by others. Raises what the API server's answers mean.
+        """
+        started = self._clock()
+        identity = self._identify()
+        self._probe(identity, devices)
+        published = slices.fetch(self._client, self._place.driver, self._place.node)
+        self._known = {each.metadata.uid: each.metadata.resource_version for each in published}
+        laid_out = self._lay_out(devices, counter_sets)
+        plan = slicing.plan(identity, laid_out.contents, published)
+        if plan.is_empty:
+            self._settling = settling.release(self._settling)
+            self._finish(plan, laid_out, started)
+            return None
+        wait = self._hold_back(plan, published)
+        if wait:
+            return wait
+        if provoked:
+            self._settling = settling.note_reaction(self._settling, self._clock())
+        return self._write(plan, laid_out, started)
+
+    def is_news(self, change: Change[ResourceSlice]) -> bool:
+        """Tell whether a change was made by others: not the echo of what we read or wrote."""
+        meta = change.object.metadata
+        if change.what is What.DELETED:
+            return meta.uid in self._known
+        return self._known.get(meta.uid) != meta.resource_version
+
+    def delay_reaction(self) -> float:
+        """Return how many seconds to wait before answering to a change by others."""
+        return settling.delay_reaction(self._settling, self._clock())
+
+    def forget_node(self) -> None:
+        """Read the Node again: it may have been replaced, and then whatever its predecessor owns is deleted."""
+        self._node_uid = ""
+
+    def forget_server(self) -> None:
+        """Try again what the server did not take: its features may have been turned on."""
+        self._memory = Memory()
+
+    def _identify(self) -> Identity:
+        place = self._place
+        if not self._node_uid:
+            self._node_uid = nodes.fetch(self._client, place.node).metadata.uid
+        annotations = {settling.ANNOTATION: str(place.instance)}
+        return Identity(place.driver, place.node, self._node_uid, pool=place.node, annotations=annotations)
+
+    def _probe(self, identity: Identity, devices: Sequence[Device]) -> None:
+        """Ask for the features that devices depend on, before anything is published without them."""
+        known = self._memory.present | self._memory.missing
+        for feature in sorted(adopting.find_needed(devices) - known):
+            answer = slices.rehearse(self._client, adopting.make_probe(identity, feature))
+            self._memory = adopting.read_probe(self._memory, feature, answer)
+            if feature in self._memory.missing:
+                loss = adopting.Loss((f"what {feature} is for",), (feature,))
+                self._report_loss("dry run", loss)
+
+    def _lay_out(self, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Layout:
+        offer = adopting.adapt(self._memory, devices, counter_sets)
+        laid_out = slicing.layout(offer.devices, offer.counter_sets)
+        withheld = offer.withheld + laid_out.withheld
+        if withheld != self._withheld:
+            self._withheld = withheld
+            self._emit(DevicesWithheld(self._place.node, withheld))
+        return laid_out
+
+    def _hold_back(self, plan: SlicePlan, published: Sequence[ResourceSlice]) -> float:
+        touched = {each.metadata.uid for each in (*plan.update, *plan.delete)}
+        overwritten = [each for each in published if each.metadata.uid in touched]
+        younger = settling.find_younger(self._place.instance, overwritten)
+        self._settling, wait = settling.hold_back(self._settling, younger, self._clock())
+        return wait
+
+    def _write(self, plan: SlicePlan, laid_out: Layout, started: float) -> float | None:
+        before = self._memory
+        for doomed in plan.delete:
+            self._known.pop(doomed.metadata.uid, None)
+        try:
+            slices.apply(self._client, plan, self._learn)
+        except slices.Refused as error:
+            self._memory = adopting.refuse(self._memory, error.device, str(error))
+            return _AGAIN
+        self._finish(plan, laid_out, started)
+        return _AGAIN if self._memory.missing != before.missing else None
+
+    def _learn(self, written: slices.Written) -> None:
+        stored = written.stored
+        self._known[stored.metadata.uid] = stored.metadata.resource_version
+        self._memory, loss = adopting.learn(self._memory, written.sent.spec, stored.spec)
+        if loss is not None:
+            self._report_loss(stored.metadata.name, loss)
+
+    def _report_loss(self, name: str, loss: adopting.Loss) -> None:
+        if self._losses.get(name) != loss:
+            self._losses[name] = loss
+            self._emit(FieldsDropped(self._place.node, name, loss.fields, loss.features))
+
+    def _finish(self, plan: SlicePlan, laid_out: Layout, started: float) -> None:
+        """Tell that the server holds what we want, if that is news."""
+        if plan.is_empty and self._reported:
+            return
+        self._reported = True
+        self._emit(
+            SlicesPublished(
+                pool=self._place.node,
+                generation=plan.generation,
+                slices=len(laid_out.contents),
+                devices=len(laid_out.devices),
+                created=len(plan.create),
+                updated=len(plan.update),
+                deleted=len(plan.delete),
+                seconds=self._clock() - started,
+            )
+        )
