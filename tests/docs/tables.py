@@ -21,6 +21,7 @@ REASONS: Final = {
     "nodes": "its own Node, which owns its slices",
     "resourceslices": "publish this node's devices, and notice when a slice is changed or deleted",
     "resourceclaims": "the claim that a pod on this node is about to use",
+    "events": "tell about claims and its Node what a person should know; works without",
 }
 EXITS: Final = {
     0: "It worked. `doctor`: nothing failed. `plugin`: it was asked to end.",
