@@ -64,6 +64,11 @@ class Scanner:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """True while the thread runs; only a defect ends it before `stop`."""
+        return self._thread.is_alive()
+
     def rebuild(self) -> None:
         """Derive the inventory again from the last look, because something else it depends on changed (health)."""
         with self._lock:

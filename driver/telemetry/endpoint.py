@@ -36,9 +36,10 @@ class Endpoint:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and wait for the serving thread."""
-        self._server.shutdown()
-        self._thread.join()
+        """Close the port and wait for the serving thread. Safe without `start`."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
 
 

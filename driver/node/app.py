@@ -1,0 +1,210 @@
+"""The node plugin, composed: THE PAGE TO READ FIRST. All parts meet here and nowhere else.
+
+    vendor ─ snapshot ─► Scanner ─ inventory ─► Publisher ─ slices ─► API server
+       └──── health ───► Watchdog ──┘   └─────► Preparer ◄─ claims ── API server
+                                                  └─ DRA service ◄─── kubelet
+
+`accel-dra plugin` runs it until it is told to end. Start order: look at the hardware and publish at once; meanwhile
+repair what the last run left; register with the kubelet last, so that every call finds a consistent node. Stop order:
+withdraw the registration, finish calls, stop. Slices are left in place for the next instance.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+import time
+import uuid
+from types import TracebackType
+from typing import Final
+
+from driver import settings as settings_module
+from driver import vendors
+from driver.contract import Health, Vendor
+from driver.core import inventory as inventories
+from driver.core.settling import Instance
+from driver.kube import access, claims, slices
+from driver.kube.client import Client
+from driver.kube.events import EventWriter
+from driver.kubelet import sockets
+from driver.kubelet.dra import DraService
+from driver.kubelet.servers import KubeletServers
+from driver.model.claims import ResourceClaim
+from driver.model.devices import Inventory, Snapshot
+from driver.model.occurrences import Registered
+from driver.node.preparer import Outside, Preparer, open_preparer
+from driver.node.publisher import Publisher
+from driver.node.publishing import Place
+from driver.node.scanner import Scanner
+from driver.node.telling import Teller
+from driver.node.watchdog import Watchdog
+from driver.settings import Settings
+from driver.telemetry import logs
+from driver.telemetry.endpoint import Endpoint
+from driver.telemetry.metrics import Metrics
+
+_FIRST_LOOK_SECONDS: Final = 10.0
+"""How long recovery waits for the hardware: claims from before a reboot are rebuilt from what is there now."""
+_GRACE_SECONDS: Final = 5.0
+"""For calls of the kubelet that are under way when the plugin ends; it repeats those that are cut off."""
+
+
+class Plugin:
+    """The running plugin. A context manager: entering starts it, leaving stops it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Compose the parts; nothing runs yet.
+
+        Raises `InvalidInput` for settings that cannot work and `StorageFailed` for folders that cannot be used.
+        """
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._accepted = threading.Event()
+        self._restored = False
+        self._metrics = Metrics()
+        self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
+        self._events = EventWriter(self._client, settings.driver_name, settings.node_name)
+        self._teller = Teller(settings.node_name, self._metrics, self._events)
+        vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
+        self._scanner = self._make_scanner(vendor)
+        self._watchdog = (
+            Watchdog(vendor, self._scanner.rebuild, self._teller.tell) if isinstance(vendor, Health) else None
+        )
+        self._publisher = self._make_publisher()
+        self._preparer = self._make_preparer(vendor)
+        self._servers = self._make_servers()
+        self._endpoint = self._make_endpoint()
+
+    def __enter__(self) -> Plugin:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def ready(self) -> bool:
+        """True once the kubelet has accepted us and the API server holds our slices."""
+        return self._accepted.is_set() and self._publisher.published.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """True while the loops that never end are running; only a defect ends them."""
+        return self._scanner.alive and self._publisher.alive
+
+    def start(self) -> None:
+        """Start the parts in order. Raises `DriverError` if the node cannot be served."""
+        if self._endpoint:
+            self._endpoint.start()
+        self._scanner.start()
+        self._publisher.start()
+        self._events.start()
+        if self._watchdog:
+            self._watchdog.start()
+        self._scanner.scanned.wait(_FIRST_LOOK_SECONDS)
+        self._preparer.recover()
+        self._servers.start()
+
+    def stop(self) -> None:
+        """Stop the parts in order. Safe after a start that failed half-way."""
+        self._stopping.set()
+        self._servers.stop(_GRACE_SECONDS)
+        self._preparer.close()
+        if self._watchdog:
+            self._watchdog.stop()
+        self._scanner.stop()
+        self._publisher.stop()
+        self._events.stop()
+        if self._endpoint:
+            self._endpoint.stop()
+        self._client.close()
+
+    def _make_scanner(self, vendor: Vendor) -> Scanner:
+        return Scanner(
+            vendor,
+            self._build,
+            self._teller.tell,
+            self._wake,
+            scan_interval=self._settings.scan_interval,
+            rescan_interval=self._settings.rescan_interval,
+        )
+
+    def _wake(self) -> None:
+        self._publisher.wake()
+
+    def _build(self, snapshot: Snapshot) -> Inventory:
+        return inventories.build(snapshot, self._watchdog.health if self._watchdog else None)
+
+    def _make_publisher(self) -> Publisher:
+        settings = self._settings
+        instance = Instance(dt.datetime.now(dt.UTC), settings.pod_uid or uuid.uuid4().hex)
+        place = Place(settings.driver_name, settings.node_name, instance)
+        return Publisher(self._client, place, self._offer, self._teller.tell)
+
+    def _offer(self) -> Inventory | None:
+        """Return what to publish. Faults that an earlier instance published are taken over before the first time."""
+        found = self._scanner.inventory
+        if self._watchdog and found is not None and not self._restored:
+            stored = slices.fetch(self._client, self._settings.driver_name, self._settings.node_name)
+            self._watchdog.restore((device for each in stored for device in each.spec.devices), found.snapshot)
+            self._restored = True
+        return self._scanner.inventory
+
+    def _make_preparer(self, vendor: Vendor) -> Preparer:
+        outside = Outside(
+            fetch=self._fetch,
+            inventory=lambda: self._scanner.inventory,
+            emit=self._teller.tell,
+            on_fault=_log_fault,
+            clock=time.monotonic,
+            wait=self._stopping.wait,
+        )
+        return open_preparer(self._settings, vendor, outside)
+
+    def _fetch(self, namespace: str, name: str) -> ResourceClaim:
+        return claims.fetch(self._client, namespace, name)
+
+    def _make_servers(self) -> KubeletServers:
+        settings = self._settings
+        paths = sockets.name(
+            settings.driver_name, settings.kubelet_plugins_dir, settings.kubelet_registry_dir, settings.pod_uid
+        )
+        prepare = self._teller.tell_refusals(self._preparer.prepare)
+        service = DraService(prepare, self._preparer.unprepare, _log_fault)
+        return KubeletServers(settings.driver_name, paths, service, self._hear_status)
+
+    def _hear_status(self, status: Registered) -> None:
+        """The kubelet repeats a refused registration by itself, so a refusal is told and the plugin goes on."""
+        if status.accepted:
+            self._accepted.set()
+        else:
+            self._accepted.clear()
+        self._teller.tell(status)
+
+    def _make_endpoint(self) -> Endpoint | None:
+        if not self._settings.metrics_address:
+            return None
+        return Endpoint(
+            self._settings.metrics_address,
+            {
+                "/metrics": lambda: (200, self._metrics.text()),
+                "/healthz": lambda: (200, b"ok\n") if self.alive else (500, b"a worker has ended\n"),
+                "/readyz": lambda: (200, b"ok\n") if self.ready else (503, self._explain_waiting()),
+            },
+        )
+
+    def _explain_waiting(self) -> bytes:
+        registered = "yes" if self._accepted.is_set() else "no"
+        published = "yes" if self._publisher.published.is_set() else "no"
+        return f"registered with the kubelet: {registered}; slices published: {published}\n".encode()
+
+
+def _log_fault(operation: str, error: Exception) -> None:
+    logs.LOGGER.error("defect in %s", operation, exc_info=error)

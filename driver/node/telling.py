@@ -1,0 +1,72 @@
+"""Tells everyone who should know what happened: the log, the metrics, and Events on the objects concerned.
+
+`app` gives `tell` to all parts as their `Emit`. It never fails and never waits: Events are written on a thread of
+their own. Must not decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from driver.kube.events import EventWriter, Happening, Regarding
+from driver.model.occurrences import (
+    DevicesWithheld,
+    HardwareScanned,
+    HealthReported,
+    Occurrence,
+    RecordQuarantined,
+)
+from driver.model.prepared import ClaimRef, PrepareAnswer
+from driver.telemetry import logs
+from driver.telemetry.metrics import Metrics
+
+_CLAIM_API: Final = "resource.k8s.io/v1"
+
+
+class Teller:
+    """Hands every occurrence to log, metrics and Events."""
+
+    def __init__(self, node: str, metrics: Metrics, events: EventWriter) -> None:
+        # Events on Nodes carry the node's name as UID, as the kubelet writes them: `kubectl describe node` finds both.
+        self._node = Regarding("v1", "Node", "", node, node)
+        self._metrics = metrics
+        self._events = events
+
+    def tell(self, occurrence: Occurrence) -> None:
+        """Log and count one occurrence; what concerns the node as a whole becomes an Event on it."""
+        logs.log_occurrence(occurrence)
+        self._metrics.count(occurrence)
+        for reason, note in _describe(occurrence):
+            self._events.post(Happening(self._node, reason, "ServeDevices", note, warning=True))
+
+    def tell_refusals(
+        self, prepare: Callable[[Sequence[ClaimRef]], Mapping[str, PrepareAnswer]]
+    ) -> Callable[[Sequence[ClaimRef]], Mapping[str, PrepareAnswer]]:
+        """Wrap `prepare` so that a claim that cannot be prepared gets an Event that says why."""
+
+        def tell(refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
+            answers = prepare(refs)
+            for ref in refs:
+                if answers[ref.uid].error:
+                    claim = Regarding(_CLAIM_API, "ResourceClaim", ref.namespace, ref.name, ref.uid)
+                    note = answers[ref.uid].error
+                    self._events.post(Happening(claim, "PrepareFailed", "Prepare", note, warning=True))
+            return answers
+
+        return tell
+
+
+def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
+    """Return the Events (reason, note) that an occurrence is worth."""
+    match occurrence:
+        case RecordQuarantined():
+            return [("RecordQuarantined", f"{occurrence.path} was set aside: {occurrence.reason}")]
+        case HardwareScanned():
+            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.omitted]
+        case DevicesWithheld():
+            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.devices]
+        case HealthReported() if occurrence.severity != "healthy":
+            return [("DeviceFault", f"{occurrence.device}: {occurrence.cause}: {occurrence.message}")]
+        case _:
+            return []
