@@ -34,7 +34,7 @@ class Spec(Frozen, frozen=True):
     cdi_version: str
     kind: str
     devices: tuple[SpecDevice, ...]
-    container_edits: ContainerEdits = ContainerEdits()
+    container_edits: ContainerEdits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ def encode(kind: str, devices: Iterable[SpecDevice], common: ContainerEdits = _N
     """Return the text of a CDI document."""
     entries = tuple(devices)
     version = _require_version(entries, common)
-    return msgspec.json.encode(Spec(cdi_version=version, kind=kind, devices=entries, container_edits=common))
+    shared = None if common == _NO_EDITS else common
+    return msgspec.json.encode(Spec(cdi_version=version, kind=kind, devices=entries, container_edits=shared))
 
 
 def qualify(kind: str, name: str) -> str:
