@@ -1,0 +1,140 @@
+"""`accel-dra inventory` as a person and a program use it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from driver.cli.inventory import command
+from driver.core import specification
+from driver.model.errors import InvalidInput
+from driver.model.slices import Device
+
+
+def invoke(*arguments: str, node: str = "hgx-h100", env: dict[str, str] | None = None) -> Result:
+    options = ["--vendor", "simulated", "--vendor-option", f"node={node}"]
+    return CliRunner().invoke(command, [*options, *arguments], env=env, catch_exceptions=False)
+
+
+def show(*arguments: str, node: str = "hgx-h100") -> str:
+    result = invoke(*arguments, node=node)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_line_a_device_in_the_order_in_which_they_are_taken() -> None:
+    head, *lines = show(node="a100-mig").splitlines()
+    assert head.split() == ["DEVICE", "TYPE", "MODEL", "PROFILE", "MEMORY", "SM", "NUMA"]
+    assert [line.split()[0] for line in lines[:11]] == [
+        *(f"gpu-0000-07-00-0-1g-10gb-{place}" for place in range(7)),
+        "gpu-0000-46-00-0-1g-10gb-6",
+        "gpu-0000-46-00-0-2g-20gb-4",
+        "gpu-0000-46-00-0-3g-40gb-0",
+        "gpu-0000-c7-00-0",
+    ]
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    assert "INTERCONNECT" in show().splitlines()[0]
+    assert "INTERCONNECT" not in show(node="l40s").splitlines()[0]
+
+
+def test_what_is_not_published_is_said_with_its_reason() -> None:
+    assert show(node="a100-mig").endswith(
+        "Not published:\n  ✗ GPU 2 0000:85:00.0: it is in partition mode and has no partitions\n"
+    )
+
+
+def test_wide_adds_identities() -> None:
+    head, first, *_ = show("-o", "wide", node="nvl72-tray").splitlines()
+    assert {"FABRIC", "UUID", "PCIE"} <= set(head.split())
+    assert "5c1f4c2e-9b1d-4a3b-8f67-2d0e5a7c9b31.32766" in first
+    assert "GPU-" in first
+
+
+@pytest.mark.parametrize(("form", "parse"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_documents_carry_devices_as_they_are_published(form: str, parse: object) -> None:
+    assert callable(parse)
+    document = parse(show("-o", form, node="a100-mig"))
+    assert (document["vendor"], document["driverVersion"]) == ("simulated", "580.126.09")
+    devices = msgspec.convert(document["devices"], list[Device])
+    assert len(devices) == 11
+    assert all(specification.check(device) == () for device in devices)
+    assert document["omitted"] == [
+        {"index": 2, "pciAddress": "0000:85:00.0", "reason": "it is in partition mode and has no partitions"}
+    ]
+
+
+def test_a_picture_for_the_terminal() -> None:
+    drawn = show("--topology")
+    assert "╭─ NUMA node 0 " in drawn
+    assert "GPU 0-7: fully linked through 4 switches" in drawn
+    assert "\x1b" not in drawn
+
+
+@pytest.mark.parametrize("arguments", [("--topology", "-o", "svg"), ("-o", "svg")])
+def test_a_picture_as_svg(arguments: tuple[str, ...]) -> None:
+    assert ET.fromstring(show(*arguments)).tag.endswith("svg")
+
+
+def test_a_picture_as_a_document() -> None:
+    document = json.loads(show("--topology", "-o", "json"))
+    assert [socket["name"] for socket in document["sockets"]] == ["NUMA node 0", "NUMA node 1"]
+
+
+def test_a_picture_in_a_file_beside_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "node.svg"
+    assert "gpu-0000-1b-00-0" in show("--svg", str(path))
+    assert ET.fromstring(path.read_text()).tag.endswith("svg")
+
+
+def test_a_picture_has_no_wide_form() -> None:
+    with pytest.raises(InvalidInput, match="together with --topology"):
+        invoke("--topology", "-o", "wide")
+
+
+def test_the_environment_sets_what_the_plugin_reads_there_too() -> None:
+    env = {"ACCEL_DRA_VENDOR": "simulated", "ACCEL_DRA_VENDOR_OPTIONS": "node=t4"}
+    result = CliRunner().invoke(command, [], env=env, catch_exceptions=False)
+    assert "Tesla T4" in result.stdout
+
+
+def test_a_machine_without_devices_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "empty.json"
+    path.write_text(json.dumps({"driverVersion": "1.0.0"}))
+    assert show(node=str(path)) == "No devices to publish (vendor simulated).\n"
+
+
+def test_without_a_driver_it_fails_in_a_clear_sentence(tmp_path: Path) -> None:
+    result = invoke(node=str(tmp_path / "later.json"))
+    assert result.exit_code == 1
+    assert "later.json cannot be read: No such file or directory" in result.stderr
+    assert "accel-dra doctor" in result.stderr
+    assert result.stdout == ""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "driver", "inventory", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_exit_codes_of_the_whole_command(tmp_path: Path) -> None:
+    nvidia = run("--vendor", "nvidia", "--driver-root", str(tmp_path), "--dev-root", str(tmp_path))
+    assert (nvidia.returncode, nvidia.stdout) == (1, "")
+    assert str(tmp_path) in nvidia.stderr
+    unknown = run("--vendor", "simulated", "--vendor-option", "nod=t4")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == "accel-dra: vendor option: 'nod' is not allowed; allowed: health, node, seed\n"
