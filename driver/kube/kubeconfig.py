@@ -55,17 +55,17 @@ class _Context(_Part, frozen=True, kw_only=True):
 
 class _NamedCluster(_Part, frozen=True, kw_only=True):
     name: str
-    cluster: _Cluster = _Cluster()
+    cluster: _Cluster | None = None
 
 
 class _NamedUser(_Part, frozen=True, kw_only=True):
     name: str
-    user: _User = _User()
+    user: _User | None = None
 
 
 class _NamedContext(_Part, frozen=True, kw_only=True):
     name: str
-    context: _Context = _Context()
+    context: _Context | None = None
 
 
 class _Config(_Part, frozen=True, kw_only=True):
@@ -94,9 +94,11 @@ def load(path: str, context: str = "") -> Access:
     """
     config = _read(path)
     chosen = context or config.current_context or ""
-    link = _find(path, "context", chosen, {item.name: item.context for item in config.contexts or ()})
-    cluster = _find(path, "cluster", link.cluster, {item.name: item.cluster for item in config.clusters or ()})
-    users = {item.name: item.user for item in config.users or ()}
+    link = _find(path, "context", chosen, {item.name: item.context or _Context() for item in config.contexts or ()})
+    cluster = _find(
+        path, "cluster", link.cluster, {item.name: item.cluster or _Cluster() for item in config.clusters or ()}
+    )
+    users = {item.name: item.user or _User() for item in config.users or ()}
     user = _find(path, "user", link.user, users) if link.user else _User()
     if not cluster.server:
         raise InvalidInput(f"kubeconfig {path}: server of cluster", link.cluster, "the API server's URL")
