@@ -10,8 +10,8 @@ COPY hack/constraints.txt hack/constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY driver driver
 RUN python -m venv --without-pip /venv \
- && pip wheel --no-cache-dir --no-deps --wheel-dir /wheels -c hack/constraints.txt . \
- && pip --python /venv install --no-cache-dir --no-compile --only-binary :all: -c hack/constraints.txt \
+ && python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels -c hack/constraints.txt . \
+ && python -m pip --python /venv install --no-cache-dir --no-compile --only-binary :all: -c hack/constraints.txt \
       /wheels/accel_dra-*.whl \
  && /venv/bin/python -m compileall -q -j 0 /venv/lib
 
