@@ -138,19 +138,17 @@ def _numa_node(device: nvml.Device, bus: Bus, address: str) -> int | None:
 
 def _minor(device: nvml.Device, proc: Path, address: str) -> int:
     """Return N of /dev/nvidiaN, from NVML or from the kernel module's own file."""
+    minor = optional(device.minor)
+    if minor is not None:
+        return minor
+    path = proc / "driver" / "nvidia" / "gpus" / address / "information"
     try:
-        return device.minor()
-    except Unavailable:
-        raise
-    except DriverError as error:
-        try:
-            text = (proc / "driver" / "nvidia" / "gpus" / address / "information").read_text(errors="replace")
-        except OSError:
-            raise error from None
-        match = _MINOR.search(text)
-        if match is None:
-            raise
-        return int(match.group(1))
+        match = _MINOR.search(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        match = None
+    if match is None:
+        raise nvml.DeviceFault(f"neither NVML nor {path} tells the minor number of its device node")
+    return int(match.group(1))
 
 
 def _unseen(bus: Bus, seen: set[str]) -> list[str]:

@@ -114,8 +114,9 @@ class Finder:
         with self._lock:
             if self._found is None or self._stamp != _stamp(self._watched):
                 self._found = None
-                found = find(self.installation())
-                self._watched = tuple(Path(path) for path in _watched(self._roots, found))
+                installation = self.installation()
+                found = find(installation)
+                self._watched = tuple(Path(path) for path in _watched(self._roots, installation, found))
                 self._stamp = _stamp(self._watched)
                 self._found = found
             return self._found
@@ -213,11 +214,16 @@ def _firmware(root: Root, version: str) -> Iterator[File]:
                 yield File(f"{folder}/{version}/{name}", source)
 
 
-def _watched(roots: Iterable[Root], found: DriverFiles) -> Iterator[str]:
+def _watched(roots: Iterable[Root], installation: Installation, found: DriverFiles) -> Iterator[str]:
     """Yield what must be unchanged for `found` to be true: folders, files, and places where a driver may turn up."""
     for root in roots:
         yield from (root.here(path) for path in libraries.WATCHED)
-    folders = {*found.folders, *_BINARY_FOLDERS, *(_folder(path) for path in (*_SOCKETS, *found.sockets))}
+    folders = {
+        *installation.folders,
+        *found.folders,
+        *_BINARY_FOLDERS,
+        *(_folder(path) for path in (*_SOCKETS, *found.sockets)),
+    }
     folders |= {f"{folder}/{found.version}" for folder in _FIRMWARE_FOLDERS}
     yield from (found.root.here(path) for path in (*sorted(folders), found.nvml))
 

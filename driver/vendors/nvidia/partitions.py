@@ -6,7 +6,6 @@ Called by discovery.py. A MIG device that does not answer is reported beside the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from driver.model.devices import Partition
@@ -22,35 +21,30 @@ _GIB: Final = 1 << 30
 
 
 def find(device: nvml.Device, memory_bytes: int | None) -> tuple[tuple[Partition, ...], tuple[str, ...]]:
-    """Return the MIG devices of a GPU in MIG mode by placement, and the reasons of those that do not answer.
+    """Return the MIG devices of a GPU in MIG mode by placement, and why others do not answer, a sentence an error.
 
     Raises `DeviceFault` if the GPU itself is lost and `Unavailable` if the driver went away.
     """
     found: list[Partition] = []
-    reasons: list[str] = []
-    for slot, instance in _instances(device, reasons):
-        try:
-            found.append(describe(device, instance, memory_bytes))
-        except Unavailable:
-            raise
-        except DriverError as error:
-            _raise_if_lost(error)
-            reasons.append(f"MIG device {slot}: {error}")
-    found.sort(key=lambda partition: (partition.placement, partition.subplacement or 0, partition.profile))
-    return tuple(found), tuple(reasons)
-
-
-def _instances(device: nvml.Device, reasons: list[str]) -> Iterator[tuple[int, nvml.Device]]:
-    """Yield the slots that are taken."""
+    silent: dict[str, list[int]] = {}
     for slot in range(device.mig_slots()):
         try:
             instance = device.mig_device(slot)
-        except nvml.DeviceFault as error:
-            _raise_if_lost(error)
-            reasons.append(f"MIG device {slot}: {error}")
-            continue
-        if instance is not None:
-            yield slot, instance
+            if instance is not None:
+                found.append(describe(device, instance, memory_bytes))
+        except Unavailable:
+            raise
+        except DriverError as error:
+            if isinstance(error, nvml.DeviceFault) and error.lost:
+                raise
+            silent.setdefault(str(error), []).append(slot)
+    found.sort(key=lambda partition: (partition.placement, partition.subplacement or 0, partition.profile))
+    return tuple(found), tuple(_explain(slots, text) for text, slots in silent.items())
+
+
+def _explain(slots: list[int], text: str) -> str:
+    subject = f"MIG device {slots[0]} does" if len(slots) == 1 else f"MIG devices {', '.join(map(str, slots))} do"
+    return f"{subject} not answer: {text}"
 
 
 def describe(device: nvml.Device, instance: nvml.Device, memory_bytes: int | None) -> Partition:
@@ -99,8 +93,3 @@ def computed_profile(attributes: nvml.InstanceAttributes, memory_bytes: int | No
     whole = f"{attributes.gpu_slices}g.{gigabytes}gb"
     partial = 0 < attributes.compute_slices < attributes.gpu_slices
     return f"{attributes.compute_slices}c.{whole}" if partial else whole
-
-
-def _raise_if_lost(error: DriverError) -> None:
-    if isinstance(error, nvml.DeviceFault) and error.lost:
-        raise error

@@ -77,7 +77,9 @@ class Bus:
         return next((part for part in path.parts if _ROOT.fullmatch(part)), None)
 
     def remote(self, address: str) -> Remote:
-        """Return what kind of link partner this device is, by its PCI class."""
+        """Return what kind of link partner this device is, by its PCI class. IBM's NPUs are bridges, too."""
+        if self._read(address, "vendor") != _VENDOR:
+            return Remote.UNKNOWN
         kind = self._read(address, "class") or ""
         if kind.startswith(_DISPLAY):
             return Remote.DEVICE
