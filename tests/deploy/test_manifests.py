@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Final
 import pytest
 import yaml
 
-from driver import __version__, settings
+from driver import __version__, settings, vendors
 from driver.cli.commands import COMMANDS
 from driver.model import vocabulary
 from tests.fakes import kustomize
@@ -140,7 +141,9 @@ def configured(objects: dict[tuple[str, str], Object]) -> settings.Settings:
     """The settings that the container's process gets, for pod UID and node name of some pod."""
     values = environment(objects) | {"ACCEL_DRA_NODE_NAME": "node-1", "ACCEL_DRA_POD_UID": UID}
     by_variable = {settings.variable(field): field.name for field in fields(settings.Settings)}
-    known = {by_variable[key]: value for key, value in values.items() if key in by_variable}
+    known: dict[str, object] = {by_variable[key]: value for key, value in values.items() if key in by_variable}
+    # As click reads the variable of an option that may be repeated.
+    known["vendor_options"] = tuple(values.get("ACCEL_DRA_VENDOR_OPTIONS", "").split())
     return settings.Settings(**known)  # type: ignore[arg-type]
 
 
@@ -193,6 +196,28 @@ def test_driver_files_are_mounted_read_only(name: str) -> None:
     for mount in map(mapping, items(container(rendered(name))["volumeMounts"])):
         if str(mount["name"]).startswith("driver"):
             assert mount["readOnly"] is True
+
+
+def test_simulated_nodes_have_devices_of_their_own() -> None:
+    options = configured(rendered("overlays/simulated"))
+    vendor = vendors.load(options.vendor, options.roots, settings.vendor_options(options))
+    assert vendor.snapshot().accelerators
+    assert settings.vendor_options(options)["seed"] == "$(ACCEL_DRA_NODE_NAME)"
+
+
+@pytest.mark.parametrize("name", INSTALLATIONS)
+def test_references_between_variables_look_back(name: str) -> None:
+    """The kubelet leaves `$(NAME)` as it stands if NAME comes later; kubectl may order the list otherwise than we."""
+    documents = [kustomize.render(DEPLOY / name)]
+    if shutil.which("kubectl"):
+        run = subprocess.run(["kubectl", "kustomize", str(DEPLOY / name)], capture_output=True, text=True, check=True)
+        documents.append(list(yaml.safe_load_all(run.stdout)))
+    for objects in documents:
+        (daemonset,) = [item for item in objects if kustomize.identity(item) == DAEMONSET]
+        known: set[str] = set()
+        for entry in map(mapping, items(container({DAEMONSET: daemonset})["env"])):
+            assert set(re.findall(r"\$\((\w+)\)", str(entry.get("value", "")))) <= known
+            known.add(str(entry["name"]))
 
 
 def test_the_namespace_admits_host_paths() -> None:
