@@ -1,0 +1,54 @@
+"""`hack/bench/run`: all benchmarks, as a table and, with --json FILE, as JSON."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from hack.bench import decisions, nodes, vendors
+from hack.bench.figures import Report
+from hack.bench.site import make_options
+
+SUITES = ("decisions", "vendors", "nodes")
+
+
+@click.command()
+@click.option("--suite", "suites", multiple=True, type=click.Choice(SUITES), help="Only these; none: all.")
+@click.option("--count", default=300, show_default=True, help="Samples of each figure.")
+@click.option("--cycles", default=10_000, show_default=True, help="Prepare/unprepare cycles for the memory figure.")
+@click.option("--kubeconfig", default="", help="Run against this API server instead of the embedded one.")
+@click.option("--node", default="bench-node", show_default=True, help="Name of an existing Node of that cluster.")
+@click.option("--driver", default="gpu.accel-dra.dev", show_default=True, help="DRA driver name.")
+@click.option("--socket", default="", help="Measure the plugin that already serves here (any DRA driver).")
+@click.option("--json", "json_file", default="", help="Write the figures to this file, too.")
+def main(  # noqa: PLR0913, PLR0917 - one parameter an option
+    suites: tuple[str, ...],
+    count: int,
+    cycles: int,
+    kubeconfig: str,
+    node: str,
+    driver: str,
+    socket: str,
+    json_file: str,
+) -> None:
+    """Measure the driver. Figures are for comparison on one machine; quote medians and ratios."""
+    report = Report()
+    options = make_options(kubeconfig, node, driver, socket)
+    try:
+        if "decisions" in (suites or SUITES):
+            decisions.measure(report, min(count, 50))
+        if "vendors" in (suites or SUITES):
+            vendors.measure(report, min(count, 50))
+        if "nodes" in (suites or SUITES):
+            nodes.measure(report, options, count, cycles)
+    finally:
+        shutil.rmtree(options.folder, ignore_errors=True)
+    click.echo(report.table())
+    if json_file:
+        Path(json_file).write_text(report.json() + "\n")
+
+
+if __name__ == "__main__":
+    main()
