@@ -35,39 +35,32 @@ def name(driver: str, plugins_dir: str, registry_dir: str, pod_uid: str) -> Sock
     """Return the socket paths of a driver.
 
     With a pod UID they are this pod's own, so that the next version's pod can serve beside it in a rolling update
-    (names of k8s.io/dynamic-resource-allocation/kubeletplugin). Raises `InvalidInput` if a path is too long or not
-    absolute.
+    (registration sockets are named as k8s.io/dynamic-resource-allocation/kubeletplugin does). Raises `InvalidInput`
+    if a path is too long or not absolute.
     """
+    data_dir = f"{plugins_dir}/{driver}"
     if not pod_uid:
-        return Sockets(
-            _checked("kubelet-plugins-dir", f"{plugins_dir}/{driver}/dra.sock"),
-            _checked("kubelet-registry-dir", f"{registry_dir}/{driver}-reg.sock"),
-        )
-    candidates = [f"{registry_dir}/{base}-reg.sock" for base in _bases(driver, pod_uid)]
-    fitting = next((path for path in candidates if len(os.fsencode(path)) <= PATH_LIMIT), candidates[-1])
-    return Sockets(
-        _checked("kubelet-plugins-dir", f"{plugins_dir}/{driver}/dra-{pod_uid}.sock"),
-        _checked("kubelet-registry-dir", fitting),
-    )
+        dra, registration = [f"{data_dir}/dra.sock"], [f"{registry_dir}/{driver}-reg.sock"]
+    else:
+        short, both = _digest(pod_uid, 8), _digest(f"{driver}\0{pod_uid}", 16)
+        dra = [f"{data_dir}/{base}.sock" for base in (f"dra-{pod_uid}", f"dra-{short}", _digest(pod_uid, 6))]
+        bases = (f"{driver}-{pod_uid}", f"{driver}-{short}", f"dra-{both}")
+        registration = [f"{registry_dir}/{base}-reg.sock" for base in bases]
+    return Sockets(_choose("kubelet-plugins-dir", dra), _choose("kubelet-registry-dir", registration))
 
 
-def _bases(driver: str, pod_uid: str) -> tuple[str, str, str]:
-    """Names of the registration socket from the most readable to the shortest."""
-    short = _digest(pod_uid.encode(), 8)
-    shortest = _digest(f"{driver}\0{pod_uid}".encode(), 16)
-    return f"{driver}-{pod_uid}", f"{driver}-{short}", f"dra-{shortest}"
+def _digest(text: str, size: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:size]).rstrip(b"=").decode()
 
 
-def _digest(text: bytes, size: int) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()[:size]).rstrip(b"=").decode()
-
-
-def _checked(setting: str, path: str) -> str:
-    if not path.startswith("/"):
-        raise InvalidInput(setting, path, "an absolute path, as the kubelet sees it")
-    if len(os.fsencode(path)) > PATH_LIMIT:
-        raise InvalidInput(setting, path, f"a folder that keeps socket paths within {PATH_LIMIT} bytes")
-    return path
+def _choose(setting: str, paths: list[str]) -> str:
+    """Return the first path that fits: from the most readable to the shortest."""
+    if not paths[0].startswith("/"):
+        raise InvalidInput(setting, paths[0], "an absolute path, as the kubelet sees it")
+    fitting = next((path for path in paths if len(os.fsencode(path)) <= PATH_LIMIT), None)
+    if fitting is None:
+        raise InvalidInput(setting, paths[-1], f"a folder that keeps socket paths within {PATH_LIMIT} bytes")
+    return fitting
 
 
 class Ownership:

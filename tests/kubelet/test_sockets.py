@@ -1,0 +1,155 @@
+"""Sockets: names within the limit, one owner a path, nothing left behind and nothing of others taken away."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from driver.kubelet import sockets
+from driver.kubelet.sockets import Ownership, Sockets
+from driver.model.errors import Conflict, InvalidInput, StorageFailed
+
+DRIVER = "gpu.accel-dra.dev"
+UID = "7f3c9a52-2b7e-4e0f-9d0a-1c2b3d4e5f60"
+PLUGINS = "/var/lib/kubelet/plugins"
+REGISTRY = "/var/lib/kubelet/plugins_registry"
+
+
+def listen(path: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(path))
+    server.listen()
+    return server
+
+
+def dead_socket(path: Path) -> None:
+    listen(path).close()
+
+
+def test_plain_names() -> None:
+    assert sockets.name(DRIVER, PLUGINS, REGISTRY, "") == Sockets(
+        f"{PLUGINS}/{DRIVER}/dra.sock", f"{REGISTRY}/{DRIVER}-reg.sock"
+    )
+
+
+def test_names_of_one_pod() -> None:
+    assert sockets.name(DRIVER, PLUGINS, REGISTRY, UID) == Sockets(
+        f"{PLUGINS}/{DRIVER}/dra-{UID}.sock", f"{REGISTRY}/{DRIVER}-{UID}-reg.sock"
+    )
+
+
+def test_a_long_driver_name_gets_a_digest_of_the_pod() -> None:
+    driver = "a" * 40 + ".example.com"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(UID.encode()).digest()[:8]).rstrip(b"=").decode()
+    assert sockets.name(driver, "/p", REGISTRY, UID).registration == f"{REGISTRY}/{driver}-{digest}-reg.sock"
+
+
+def test_the_longest_driver_name_gets_a_digest_of_both() -> None:
+    driver = "a" * 51 + ".example.com"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(f"{driver}\0{UID}".encode()).digest()[:16]).rstrip(b"=").decode()
+    assert len(driver) == 63
+    assert sockets.name(driver, "/p", REGISTRY, UID).registration == f"{REGISTRY}/dra-{digest}-reg.sock"
+
+
+def test_the_dra_socket_of_a_long_driver_name_fits_too() -> None:
+    for length in range(13, 64):
+        driver = "a" * (length - 12) + ".example.com"
+        path = sockets.name(driver, PLUGINS, REGISTRY, UID).dra
+        assert len(path) <= 107
+        assert path.startswith(f"{PLUGINS}/{driver}/")
+        assert path != sockets.name(driver, PLUGINS, REGISTRY, UID[::-1]).dra
+
+
+def test_107_bytes_are_allowed_and_108_are_not() -> None:
+    overhead = len("/drv/dra.sock")
+    assert len(sockets.name("drv", "/" + "p" * (106 - overhead), "/r", "").dra) == 107
+    with pytest.raises(InvalidInput, match="107 bytes"):
+        sockets.name("drv", "/" + "p" * (107 - overhead), "/r", "")
+    with pytest.raises(InvalidInput, match="kubelet-registry-dir"):
+        sockets.name("drv", "/p", "/" + "r" * 100, UID)
+
+
+def test_paths_are_absolute_because_the_kubelet_dials_them() -> None:
+    with pytest.raises(InvalidInput, match="absolute"):
+        sockets.name(DRIVER, "plugins", REGISTRY, "")
+
+
+def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "dra.sock")
+    first = Ownership.take(path, DRIVER)
+    with pytest.raises(Conflict, match=r"already serves.*dra\.sock"):
+        Ownership.take(path, DRIVER)
+    first.release()
+    first.release()
+    Ownership.take(path, DRIVER).release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_socket_is_cleared_away(tmp_path: Path) -> None:
+    dead_socket(tmp_path / "dra.sock")
+    owned = Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    assert not (tmp_path / "dra.sock").exists()
+    owned.release()
+
+
+def test_a_live_socket_is_never_taken_even_if_its_lock_was_lost(tmp_path: Path) -> None:
+    with listen(tmp_path / "dra.sock"), pytest.raises(Conflict, match="already serves"):
+        Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    assert (tmp_path / "dra.sock").exists()
+
+
+def test_a_file_in_the_way_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "dra.sock").write_text("precious")
+    with pytest.raises(InvalidInput, match=r"dra\.sock"):
+        Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    assert (tmp_path / "dra.sock").read_text() == "precious"
+
+
+def test_a_folder_that_is_not_there_is_said_clearly(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="No such file"):
+        Ownership.take(str(tmp_path / "gone" / "dra.sock"), DRIVER)
+
+
+def test_nothing_leaks_when_taking_fails(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    owned = Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    for _ in range(5):
+        with pytest.raises(Conflict):
+            Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    owned.release()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def leave_behind(path: Path, driver: str) -> None:
+    """Leave what a killed plugin leaves: a socket nobody listens on and a lock file nobody holds."""
+    dead_socket(path)
+    (path.parent / f".{path.name}.lock").write_text(driver)
+
+
+def test_sweeping_removes_what_dead_instances_left(tmp_path: Path) -> None:
+    leave_behind(tmp_path / f"{DRIVER}-old-reg.sock", DRIVER)
+    leave_behind(tmp_path / "dra-digest-reg.sock", DRIVER)
+    assert sockets.sweep(tmp_path, DRIVER) == [
+        str(tmp_path / "dra-digest-reg.sock"),
+        str(tmp_path / f"{DRIVER}-old-reg.sock"),
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweeping_leaves_living_instances_and_other_drivers_alone(tmp_path: Path) -> None:
+    alive = Ownership.take(str(tmp_path / f"{DRIVER}-new-reg.sock"), DRIVER)
+    leave_behind(tmp_path / f"{DRIVER}-too-reg.sock", f"{DRIVER}-too")
+    dead_socket(tmp_path / f"{DRIVER}-unknown-reg.sock")
+    with listen(tmp_path / f"{DRIVER}-new-reg.sock"):
+        before = sorted(tmp_path.iterdir())
+        assert sockets.sweep(tmp_path, DRIVER) == []
+        assert sorted(tmp_path.iterdir()) == before
+    alive.release()
+
+
+def test_sweeping_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
+    assert sockets.sweep(tmp_path / "gone", DRIVER) == []
