@@ -42,8 +42,10 @@ def build(snapshot: Snapshot, health: HealthState | None = None) -> Inventory:
 
 
 def _find_empty(snapshot: Snapshot) -> Iterator[Failure]:
+    """Yield devices that offer nothing, unless their vendor has said why."""
+    explained = {failure.pci_address for failure in snapshot.failures}
     for device in snapshot.accelerators:
-        if device.partitioned and not device.partitions:
+        if device.partitioned and not device.partitions and device.pci_address not in explained:
             yield Failure(device.pci_address, device.index, "it is in partition mode and has no partitions")
 
 

@@ -173,6 +173,8 @@ def _check_capacities(device: Device) -> Iterator[str]:
             yield f"{name}: not a word of vocabulary {vocabulary.SPEC_VERSION}"
         elif on not in (None, On.ALL, _find_type(device)):
             yield f"{name}: only {On.PARTITIONS.value} carry it"
+        elif not is_qualified_name(name):
+            yield f"{name}: not a qualified name (domain/C_identifier)"
         try:
             amount = quantities.parse(capacity.value, name)
         except InvalidInput as error:

@@ -175,6 +175,12 @@ def test_a_device_in_partition_mode_without_partitions_is_left_out_with_its_reas
     assert result.omitted == (Failure("0000:1a:00.0", 0, "it is in partition mode and has no partitions"),)
 
 
+def test_an_empty_device_whose_vendor_says_why_is_left_out_once() -> None:
+    failure = Failure("0000:1a:00.0", 0, "MIG device 0 does not answer: Unknown Error")
+    found = dataclasses.replace(snapshot(accelerator(partitioned=True)), failures=(failure,))
+    assert inventory.build(found).omitted == (failure,)
+
+
 def test_a_device_that_does_not_answer_hides_no_other() -> None:
     failure = Failure("0000:1c:00.0", 2, "NVML: GPU is lost")
     found = dataclasses.replace(snapshot(accelerator(), accelerator("0000:1b:00.0")), failures=(failure,))
