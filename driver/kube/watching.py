@@ -51,6 +51,10 @@ class What(Enum):
     DELETED = "DELETED"
 
 
+_KINDS: Final = {what.value: what for what in What}
+"""Bookmarks carry a version only, and so may whatever later servers send."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
     """One change of the collection. `object` is the last known state of one that was deleted."""
@@ -281,8 +285,8 @@ class Watch(Generic[T]):
         if event.type == "ERROR":
             status = replies.read_status(bytes(event.object))
             raise replies.make_error(status.code or 500, status, f"watch of {self._source.path}")
-        if event.type != "BOOKMARK":
-            self._change(What(event.type), meta, event.object)
+        if event.type in _KINDS:
+            self._change(_KINDS[event.type], meta, event.object)
         self._version = meta.resource_version
 
     def _change(self, what: What, meta: ObjectMeta, raw: msgspec.Raw) -> None:

@@ -10,6 +10,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,8 @@ class Request:
     body: bytes
     connection: int
     """Port of the client's side: the same for requests over one kept connection."""
+    at: float
+    """Monotonic seconds of its arrival."""
 
     @property
     def json(self) -> dict[str, object]:
@@ -140,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             dict(self.headers.items()),
             self.rfile.read(length),
             int(self.client_address[1]),
+            time.monotonic(),
         )
         self._owner.requests.append(request)
         reply = self._owner.handle(request)
