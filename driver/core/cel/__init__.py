@@ -6,8 +6,18 @@ the two for devices. Expressions come from users: nothing here trusts their leng
 
 from __future__ import annotations
 
-from driver.core.cel.devices import matches, view
+from driver.core.cel.devices import View, matches, view
 from driver.core.cel.errors import CelError, CompileError, EvaluationError
 from driver.core.cel.programs import Program, compile, compile_selector  # noqa: A004 - the word of the field
 
-__all__ = ["CelError", "CompileError", "EvaluationError", "Program", "compile", "compile_selector", "matches", "view"]
+__all__ = [
+    "CelError",
+    "CompileError",
+    "EvaluationError",
+    "Program",
+    "View",
+    "compile",
+    "compile_selector",
+    "matches",
+    "view",
+]

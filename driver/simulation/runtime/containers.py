@@ -16,6 +16,14 @@ from driver.simulation.runtime.injection import Contents
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A container to be started."""
+
+    cdi_devices: tuple[str, ...] = ()
+    user: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """One running container."""
 
@@ -41,20 +49,22 @@ class Runtime:
         self._sandboxes: dict[str, Sandbox] = {}
         self._lock = threading.Lock()
 
-    def start(self, uid: str, containers: Mapping[str, tuple[str, ...]], user: int = 0) -> Sandbox:
-        """Start the containers of a pod, each with the CDI devices of its own. Finds a pod started before.
+    def create(self, uid: str) -> Sandbox:
+        """Make the sandbox of a pod, or find it made."""
+        with self._lock:
+            return self._sandboxes.setdefault(uid, Sandbox(uid))
 
-        Raises `InjectionError`; then nothing of the pod is left.
+    def start(self, uid: str, containers: Mapping[str, Wanted]) -> None:
+        """Start the containers of a pod in its sandbox, each with the CDI devices of its own; none if one fails.
+
+        Raises `InjectionError`.
         """
         with self._lock:
-            if uid not in self._sandboxes:
-                registry = cdi.load(self._folders)
-                started = {
-                    name: Container(name, names, injection.inject(registry, names, user))
-                    for name, names in containers.items()
-                }
-                self._sandboxes[uid] = Sandbox(uid, started)
-            return self._sandboxes[uid]
+            registry = cdi.load(self._folders)
+            self._sandboxes[uid].containers = {
+                name: Container(name, each.cdi_devices, injection.inject(registry, each.cdi_devices, each.user))
+                for name, each in containers.items()
+            }
 
     def find(self, uid: str) -> Sandbox | None:
         """Return the sandbox of a pod, or None."""

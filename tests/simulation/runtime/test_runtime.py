@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from driver.simulation.runtime import cdi
-from driver.simulation.runtime.containers import Runtime
+from driver.simulation.runtime.containers import Runtime, Wanted
 from driver.simulation.runtime.injection import InjectionError, inject
 
 NULL = {"path": "/dev/gpu0", "hostPath": "/dev/null", "permissions": "rw", "fileMode": 0o666}
@@ -162,13 +162,14 @@ def test_numbers_of_a_node_are_read_from_the_host(tmp_path: Path) -> None:
 def test_a_runtime_starts_all_containers_of_a_pod_or_none(tmp_path: Path) -> None:
     _write(tmp_path, "one.json", _document(_device("a", env=["A=1"])))
     runtime = Runtime([tmp_path])
+    sandbox = runtime.create("uid")
     with pytest.raises(InjectionError):
-        runtime.start("uid", {"one": ("example.com/claim=a",), "two": ("example.com/claim=b",)})
-    assert runtime.find("uid") is None
-    sandbox = runtime.start("uid", {"one": ("example.com/claim=a",), "two": ()})
+        runtime.start("uid", {"one": Wanted(("example.com/claim=a",)), "two": Wanted(("example.com/claim=b",))})
+    assert sandbox.containers == {}
+    runtime.start("uid", {"one": Wanted(("example.com/claim=a",)), "two": Wanted()})
     assert [container.contents.env for container in sandbox.containers.values()] == [{"A": "1"}, {}]
     (tmp_path / "one.json").unlink()
-    assert runtime.start("uid", {"one": ("example.com/claim=a",)}) is sandbox
+    assert runtime.create("uid") is sandbox
     runtime.finish("uid", 0)
     assert sandbox.exit_code == 0
     assert runtime.list_sandboxes() == ["uid"]

@@ -1,0 +1,90 @@
+"""Extended resources that DeviceClasses serve: `limits: {accel-dra.dev/gpu: 1}` becomes a claim (KEP-5004).
+
+Called by the scheduler. The claim exists in memory while nodes are tried and is created only when one was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from driver.model import quantities
+from driver.simulation.access import Body, Json
+from driver.simulation.objects import (
+    EXTENDED_CLAIM_ANNOTATION,
+    IMPLICIT_RESOURCE,
+    Claim,
+    ClaimSpec,
+    DeviceClass,
+    DeviceRequest,
+    DevicesSpec,
+    Meta,
+    Pod,
+    Request,
+)
+
+_IN_MEMORY: Final = "<extended-resources>"
+
+
+def map_resources(classes: Iterable[DeviceClass]) -> Mapping[str, str]:
+    """Return the class behind each extended resource: the newest of those that claim the name, then by name."""
+    ordered = sorted(classes, key=lambda each: each.metadata.name, reverse=True)
+    ordered.sort(key=lambda each: each.metadata.creation_timestamp or "")
+    found = {f"{IMPLICIT_RESOURCE}{each.metadata.name}": each.metadata.name for each in ordered}
+    return found | {
+        each.spec.extended_resource_name: each.metadata.name for each in ordered if each.spec.extended_resource_name
+    }
+
+
+def make_claim(pod: Pod, classes: Mapping[str, str]) -> tuple[Claim | None, list[Json]]:
+    """Return the claim that a pod's limits stand for, not created yet, and the mapping for its status.
+
+    None if the pod asks for no extended resource that a DeviceClass serves.
+    """
+    requests: list[Request] = []
+    mappings: list[Json] = []
+    for index, container in enumerate((*pod.spec.init_containers, *pod.spec.containers)):
+        served = [name for name in sorted(container.resources.limits) if name in classes]
+        for number, name in enumerate(served):
+            request = f"container-{index}-request-{number}"
+            count = quantities.parse(str(container.resources.limits[name]), name).rounded_up
+            wanted = DeviceRequest(device_class_name=classes[name], count=count)
+            requests.append(Request(name=request, exactly=wanted))
+            mappings.append({"containerName": container.name, "resourceName": name, "requestName": request})
+    if not requests:
+        return None, []
+    meta = Meta(name=_IN_MEMORY, namespace=pod.metadata.namespace, uid=f"{pod.metadata.uid}-extended")
+    return Claim(metadata=meta, spec=ClaimSpec(devices=DevicesSpec(requests=tuple(requests)))), mappings
+
+
+def find_claim(pod: Pod, claims: Iterable[Claim]) -> Claim | None:
+    """Return the claim that was created for a pod's extended resources, if it was."""
+    own = (claim for claim in claims if claim.owner == pod.metadata.uid)
+    return next((claim for claim in own if EXTENDED_CLAIM_ANNOTATION in claim.metadata.annotations), None)
+
+
+def describe(pod: Pod, claim: Claim) -> Body:
+    """Return the claim as it is created."""
+    owner: Body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": pod.metadata.name,
+        "uid": pod.metadata.uid,
+        "controller": True,
+    }
+    requests: list[Json] = [
+        {
+            "name": request.name,
+            "exactly": {"deviceClassName": request.exactly.device_class_name, "count": request.exactly.count},
+        }
+        for request in claim.spec.devices.requests
+        if request.exactly is not None
+    ]
+    return {
+        "metadata": {
+            "generateName": f"{pod.metadata.name}-extended-resources-",
+            "annotations": {EXTENDED_CLAIM_ANNOTATION: "true"},
+            "ownerReferences": [owner],
+        },
+        "spec": {"devices": {"requests": requests}},
+    }

@@ -1,0 +1,238 @@
+"""The scheduler: finds a node for every waiting pod, allocates its claims, binds it. Called by the cluster.
+
+One loop, one pod after the other, every decision from caches that follow the API server and know the scheduler's own
+writes. The writes are those of kube-scheduler: finalizer, then allocation with reservedFor and allocationTimestamp
+(without which nobody could ever bind the pod), then the binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from driver.model.errors import DriverError
+from driver.simulation.access import CLAIMS, CLASSES, NODES, PODS, SLICES, Body, Json, Objects
+from driver.simulation.caching import Cache
+from driver.simulation.events import Clock, Recorder, format_time
+from driver.simulation.loops import Loop
+from driver.simulation.objects import DELETE_PROTECTION, Claim, Node, Pod
+from driver.simulation.scheduler import extended, results, search
+from driver.simulation.scheduler.pools import DeviceId
+from driver.simulation.scheduler.search import Answer, World
+from driver.simulation.scheduler.selecting import SchedulingError
+
+_SYNC_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What a pod needs from the scheduler beside a node."""
+
+    ready: tuple[Claim, ...]
+    """Claims that are allocated already."""
+    missing: tuple[Claim, ...]
+    """Claims to allocate."""
+    extended: Claim | None
+    """The claim for extended resources, perhaps not created yet; it is also one of the others."""
+    mappings: tuple[Json, ...]
+
+
+class Scheduler:
+    """Places pods until it is stopped."""
+
+    def __init__(self, objects: Objects, now: Clock) -> None:
+        self._objects = objects
+        self._now = now
+        self._events = Recorder(objects, "default-scheduler", now)
+        self._loop = Loop("scheduler", self._run)
+        self._pods = Cache(objects, PODS, self._loop.wake)
+        self._nodes = Cache(objects, NODES, self._loop.wake)
+        self._claims = Cache(objects, CLAIMS, self._loop.wake)
+        self._slices = Cache(objects, SLICES, self._loop.wake)
+        self._classes = Cache(objects, CLASSES, self._loop.wake)
+        self._caches = (self._pods, self._nodes, self._claims, self._slices, self._classes)
+        self._bound: set[str] = set()
+
+    def start(self) -> None:
+        """Begin to schedule."""
+        for cache in self._caches:
+            cache.start()
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End, and wait for all threads."""
+        self._loop.stop()
+        for cache in self._caches:
+            cache.stop()
+
+    def _run(self) -> float | None:
+        if not all(cache.is_synced for cache in self._caches):
+            return _SYNC_SECONDS
+        pods = self._pods.items()
+        self._bound &= {pod.metadata.uid for pod in pods if not pod.spec.node_name}
+        waiting = [pod for pod in pods if _is_waiting(pod) and pod.metadata.uid not in self._bound]
+        failure: DriverError | None = None
+        for pod in sorted(waiting, key=lambda pod: (pod.metadata.creation_timestamp or "", pod.key)):
+            try:
+                self._schedule(pod)
+            except DriverError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return None
+
+    def _schedule(self, pod: Pod) -> None:
+        try:
+            need = self._find_need(pod)
+            if need is None:
+                return
+            node, answer, message = self._choose(pod, need)
+        except SchedulingError as error:
+            self._report(pod, "SchedulerError", str(error))
+            return
+        if node is None:
+            self._report(pod, "Unschedulable", message)
+            return
+        self._allocate(pod, node, need, answer)
+        self._bind(pod, node)
+
+    def _find_need(self, pod: Pod) -> _Need | None:
+        """Return the claims of a pod; None while one of them does not exist yet."""
+        claims: dict[str, Claim] = {}
+        for entry in pod.spec.resource_claims:
+            name = pod.claim_name(entry)
+            claim = self._claims.get(name, pod.metadata.namespace) if name else None
+            if claim is None:
+                return None
+            _check_claim(pod, claim)
+            claims[claim.metadata.uid] = claim
+        special, mappings = extended.make_claim(pod, extended.map_resources(self._classes.items()))
+        if special is not None:
+            special = extended.find_claim(pod, self._claims.items()) or special
+            claims[special.metadata.uid] = special
+        ready = tuple(claim for claim in claims.values() if claim.status.allocation)
+        missing = tuple(claim for claim in claims.values() if not claim.status.allocation)
+        return _Need(ready, missing, special, tuple(mappings))
+
+    def _choose(self, pod: Pod, need: _Need) -> tuple[Node | None, Answer, str]:
+        """Return the best node and the devices there, or None and why there is none."""
+        world = self._look()
+        best: tuple[Node | None, Answer] = (None, Answer(score=-1))
+        obstacles: dict[str, str] = {}
+        for node in self._nodes.items():
+            obstacle = _find_obstacle(pod, node, need.ready)
+            if not obstacle:
+                answer = search.allocate(need.missing, node, world)
+                obstacle = answer.reason
+                if not obstacle and answer.score > best[1].score:
+                    best = (node, answer)
+            if obstacle:
+                obstacles[node.metadata.name] = obstacle
+        reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
+        message = f"0/{len(obstacles)} nodes are available: {reasons or 'there are no nodes'}"
+        return best[0], best[1], message
+
+    def _look(self) -> World:
+        allocated: set[DeviceId] = {
+            (result.driver, result.pool, result.device)
+            for claim in self._claims.items()
+            if claim.status.allocation
+            for result in claim.status.allocation.devices.results
+            if not result.admin_access
+        }
+        classes = {each.metadata.name: each for each in self._classes.items()}
+        return World(self._slices.items(), classes, frozenset(allocated))
+
+    def _allocate(self, pod: Pod, node: Node, need: _Need, answer: Answer) -> None:
+        for claim in need.missing:
+            taken = [each for each in answer.taken if each.request.claim is claim]
+            allocation = results.describe(claim, taken, node.metadata.name, format_time(self._now()))
+            self._write_allocation(pod, self._create(pod, claim), allocation)
+        for claim in need.ready:
+            if not claim.is_reserved_for(pod.metadata.uid):
+                self._write_status(claim, {"reservedFor": [*_references(claim), pod.reference]})
+        if need.extended is not None and pod.status.extended_resource_claim_status is None:
+            created = extended.find_claim(pod, self._claims.items())
+            if created is not None:
+                self._publish_mappings(pod, created, need.mappings)
+
+    def _create(self, pod: Pod, claim: Claim) -> Claim:
+        """Create a claim that only exists in memory; return others as they are."""
+        if claim.metadata.resource_version:
+            return claim
+        created = self._objects.create(CLAIMS, extended.describe(pod, claim), pod.metadata.namespace)
+        self._claims.put(created)
+        return created
+
+    def _write_allocation(self, pod: Pod, claim: Claim, allocation: Body) -> None:
+        if DELETE_PROTECTION not in claim.metadata.finalizers:
+            finalizers = [*claim.metadata.finalizers, DELETE_PROTECTION]
+            claim = self._objects.change(CLAIMS, claim, {"metadata": {"finalizers": finalizers}})
+            self._claims.put(claim)
+        self._write_status(claim, {"allocation": allocation, "reservedFor": [pod.reference]})
+
+    def _write_status(self, claim: Claim, status: Body) -> None:
+        self._claims.put(self._objects.change(CLAIMS, claim, {"status": status}, "status"))
+
+    def _publish_mappings(self, pod: Pod, claim: Claim, mappings: Sequence[Json]) -> None:
+        status: Body = {"resourceClaimName": claim.metadata.name, "requestMappings": list(mappings)}
+        self._objects.patch(PODS, pod, {"status": {"extendedResourceClaimStatus": status}}, "status")
+
+    def _bind(self, pod: Pod, node: Node) -> None:
+        target = {"apiVersion": "v1", "kind": "Node", "name": node.metadata.name}
+        meta = {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid}
+        body: Mapping[str, Json] = {"apiVersion": "v1", "kind": "Binding", "metadata": meta, "target": target}
+        self._objects.post(PODS.path(*pod.key, "binding"), body)
+        self._bound.add(pod.metadata.uid)
+        self._events.record(pod, "Scheduled", f"Successfully assigned {pod} to {node}")
+
+    def _report(self, pod: Pod, reason: str, message: str) -> None:
+        known = pod.condition("PodScheduled")
+        if known is not None and (known.reason, known.message) == (reason, message):
+            return
+        condition: Body = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": format_time(self._now()),
+        }
+        self._pods.put(self._objects.patch(PODS, pod, {"status": {"conditions": [condition]}}, "status"))
+        self._events.record(pod, "FailedScheduling", message, warning=True)
+
+
+def _is_waiting(pod: Pod) -> bool:
+    spec = pod.spec
+    return not (spec.node_name or spec.scheduling_gates or pod.metadata.deletion_timestamp or pod.is_done)
+
+
+def _check_claim(pod: Pod, claim: Claim) -> None:
+    if claim.metadata.deletion_timestamp:
+        raise SchedulingError(f'resourceclaim "{claim.metadata.name}" is being deleted')
+    if claim.owner and claim.owner != pod.metadata.uid:
+        raise SchedulingError(f'ResourceClaim "{claim}" was not created for pod {pod} (pod is not owner)')
+
+
+def _find_obstacle(pod: Pod, node: Node, ready: Sequence[Claim]) -> str:
+    """Say what keeps a pod from a node before any device is looked at; empty if nothing does."""
+    if not node.is_ready or node.spec.unschedulable:
+        return "the node is not ready" if not node.is_ready else "the node is unschedulable"
+    if any(node.metadata.labels.get(key) != value for key, value in pod.spec.node_selector.items()):
+        return "the node does not match the pod's node selector"
+    for claim in ready:
+        selector = claim.status.allocation.node_selector if claim.status.allocation else None
+        if selector is not None and not selector.matches(node):
+            return f"claim {claim} is allocated for another node"
+    return ""
+
+
+def _references(claim: Claim) -> list[Json]:
+    return [
+        {
+            "resource": each.resource,
+            "name": each.name,
+            "uid": each.uid,
+            **({"apiGroup": each.api_group} if each.api_group else {}),
+        }
+        for each in claim.status.reserved_for
+    ]
