@@ -142,7 +142,7 @@ def find(installation: Installation) -> DriverFiles:
         version=version,
         libraries=found,
         folders=tuple(sorted(named)),
-        binaries=tuple(_binaries(root, (*_BINARY_FOLDERS, *((f"{_WSL}/lib",) if wsl else ())))),
+        binaries=tuple(_binaries(root, (*((f"{_WSL}/lib",) if wsl else ()), *_BINARY_FOLDERS))),
         firmware=tuple(_firmware(root, version)) if version else (),
         sockets=tuple(path for path in _SOCKETS if root.has(path)),
         shared=tuple(path for path in (f"{_WSL}/drivers",) if wsl and root.has(path)),

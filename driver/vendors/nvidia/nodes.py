@@ -69,9 +69,8 @@ class Nodes:
 
     def paravirtual(self) -> DeviceNode:
         """Return WSL's one node, which is all GPUs at once."""
-        return DeviceNode(
-            path=f"/dev/{_DXG}", host_path=self._host_path(self._dev_root, _DXG), permissions=_PERMISSIONS
-        )
+        host_path = self._host_path(self._dev_root, _DXG)
+        return DeviceNode(path=f"/dev/{_DXG}", host_path=host_path, permissions=_PERMISSIONS, file_mode=_MODE)
 
     def has_paravirtual(self) -> bool:
         """Whether this is the Windows Subsystem for Linux."""

@@ -62,6 +62,8 @@ class FakeLibrary:
         self.absent: set[str] = set()
         self.errors: dict[str, int] = {}
         self.calls: list[str] = []
+        self.flags: list[int] = []
+        """What each nvmlInitWithFlags was given."""
         self.open = 0
         """Sessions: nvmlInit less nvmlShutdown."""
         self.handles: dict[int, FakeGpu | Part] = {}
@@ -149,7 +151,8 @@ class _Functions:
 
     # -- system -----------------------------------------------------------------------------------------------------
 
-    def nvmlInitWithFlags(self, _flags: int) -> None:  # noqa: N802
+    def nvmlInitWithFlags(self, flags: int) -> None:  # noqa: N802
+        self._library.flags.append(flags)
         self._library.open += 1
 
     def nvmlShutdown(self) -> None:  # noqa: N802
