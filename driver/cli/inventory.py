@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,8 @@ FORMATS: Final = ("table", "wide", "json", "yaml", "svg")
 PIPE_WIDTH: Final = 120
 """Columns of a picture that does not go to a terminal."""
 ENDLESS: Final = 10_000
-"""Columns of a table that does not go to a terminal: its readers break no lines."""
+"""Columns of a table: a name that is cut is no name, so a terminal that is too narrow wraps the line."""
+SECONDS_BEFORE_PROGRESS: Final = 1.0
 
 Cell = Callable[[Entry], str]
 
@@ -110,10 +111,21 @@ def _encode(document: object, form: str) -> str:
     return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode() + "\n"
 
 
-def _progress(text: str) -> AbstractContextManager[object]:
-    """Loading a driver takes seconds on a machine that was idle; say so where somebody is watching."""
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """Loading a driver can take seconds on a machine that was idle; after the first, say so to whoever is watching."""
     console = Console(stderr=True)
-    return console.status(text) if console.is_terminal else contextlib.nullcontext()
+    status = console.status(text)
+    timer = threading.Timer(SECONDS_BEFORE_PROGRESS, status.start)
+    if console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if console.is_terminal:
+            timer.join()
+            status.stop()
 
 
 def _attribute(name: str) -> Cell:
@@ -174,7 +186,7 @@ _RIGHT: Final = {"MEMORY", "SM", "NUMA", "GB/S", "INDEX", "PLACEMENT"}
 
 def _print_table(found: Inventory, columns: dict[str, Cell]) -> None:
     """Print a line a device, without the columns that say nothing on this machine."""
-    console = _console(ENDLESS)
+    console = Console(highlight=False, width=ENDLESS)
     if not found.entries:
         console.print(f"No devices to publish (vendor {found.snapshot.vendor}).")
     else:
@@ -193,14 +205,10 @@ def _print_table(found: Inventory, columns: dict[str, Cell]) -> None:
 
 
 def _print_picture(found: Inventory) -> None:
-    console = _console(PIPE_WIDTH)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     text = Text(topology_text.draw(topology.describe(found), console.width).rstrip("\n"))
     text.highlight_regex(r"[─│╭╮╰╯├┬║═╔╗╚╝╩·]+", "dim")
-    text.highlight_regex(r"GPU [\d, -]*\d|NUMA node \w+|^.*$(?=\nvendor )", "bold")
+    text.highlight_regex(r"GPU \d+(-\d+)?(, \d+(-\d+)?)*|NUMA node \w+|\A.*", "bold")
     text.highlight_regex(r"✗.*|\bunhealthy\b", "red")
     text.highlight_regex(r"\bdegraded\b", "yellow")
     console.print(text, soft_wrap=True)
-
-
-def _console(width: int) -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else width)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -138,3 +143,39 @@ def test_exit_codes_of_the_whole_command(tmp_path: Path) -> None:
     unknown = run("--vendor", "simulated", "--vendor-option", "nod=t4")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr == "accel-dra: vendor option: 'nod' is not allowed; allowed: health, node, seed\n"
+
+
+def run_in_terminal(*arguments: str, columns: int) -> str:
+    """Return what a person sees in a terminal of this width."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (40, columns))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "driver", "inventory", *arguments],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env=environment,
+    )
+    os.close(child)
+    with process, os.fdopen(parent, "rb", buffering=0) as terminal:
+        seen = b""
+        with contextlib.suppress(OSError):  # the kernel's way to say that the other end was closed
+            while piece := terminal.read(4096):
+                seen += piece
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).replace("\r\n", "\n")
+
+
+def test_in_a_narrow_terminal_nothing_is_cut() -> None:
+    text = run_in_terminal("--vendor", "simulated", "--vendor-option", "node=hgx-h100-mig", columns=60)
+    assert "gpu-0000-1b-00-0-1g-10gb-0" in text
+    assert "…" not in text
+
+
+def test_in_a_wide_terminal_sockets_stand_side_by_side() -> None:
+    arguments = ("--vendor", "simulated", "--topology")
+    side_by_side = re.compile("NUMA node 0 .*NUMA node 1")
+    assert side_by_side.search(run_in_terminal(*arguments, columns=120))
+    assert not side_by_side.search(run_in_terminal(*arguments, columns=80))
