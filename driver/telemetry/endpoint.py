@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Final
 
 from driver.model.errors import InvalidInput
 
 Page = Callable[[], tuple[int, bytes]]
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens on both families where no host is given, so that probes find it on IPv4 and on IPv6 clusters."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        both = not host and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        """Bind without the look-up of our own name that http.server makes: it can take seconds."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
 
 
 class Endpoint:
@@ -20,10 +39,9 @@ class Endpoint:
         """Bind `host:port`. Raises `InvalidInput` if the address cannot be bound."""
         host, _, port = address.rpartition(":")
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(pages))
+            self._server = _Server(host.strip("[]"), int(port), _handler(pages))
         except OSError as error:
             raise InvalidInput("metrics-address", address, f"an address that can be bound ({error})") from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="endpoint", daemon=True)
 
     @property
