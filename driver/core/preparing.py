@@ -15,7 +15,7 @@ from driver.core import configs, naming
 from driver.model.claims import Allocation, AllocationResult, ResourceClaim
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
-from driver.model.prepared import ClaimRef, PreparedDevice, Record
+from driver.model.prepared import CLAIM_UID, ClaimRef, PreparedDevice, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
 
 
 def _check_identity(ref: ClaimRef, claim: ResourceClaim) -> Allocation:
+    if not CLAIM_UID.fullmatch(ref.uid):
+        raise InvalidInput("claim UID", ref.uid, "letters, digits, '-' and '.'")
     if claim.metadata.uid != ref.uid:
         raise Conflict(
             f"claim {ref.namespace}/{ref.name} got replaced: the kubelet asks for UID {ref.uid}, "

@@ -5,9 +5,11 @@ Container edits use the words of the CDI specification (github.com/cncf-tags/con
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -114,6 +116,10 @@ class Record(Frozen, frozen=True):
     """CDI documents by file name, exactly as written, so that they can be restored without the hardware."""
     metadata: dict[str, msgspec.Raw] = {}
     """KEP-5304 device metadata documents by main request name, exactly as written."""
+
+
+CLAIM_UID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,127}")
+"""What a claim's UID may look like, because it becomes part of file names; Kubernetes makes UUIDs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,10 @@ class SharedLock:
             raise StorageFailed(str(path), error.strerror or str(error)) from error
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
+        """Let go of the file. Safe to repeat."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
     @contextlib.contextmanager
     def hold(self, timeout: float) -> Iterator[None]:

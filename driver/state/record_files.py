@@ -8,7 +8,6 @@ set back to the version before.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final
 
 import msgspec
@@ -20,7 +19,6 @@ SCHEMA_VERSION: Final = 1
 """The version that is written, and the newest that is understood."""
 OLDEST_READER: Final = 1
 """The oldest version of this module that understands what is written."""
-_UID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,127}")
 
 
 class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
@@ -30,11 +28,6 @@ class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
     min_reader: int
     checksum: str
     record: msgspec.Raw
-
-
-def is_uid(text: str) -> bool:
-    """Say whether a claim's UID can be part of a file name, as every UID of Kubernetes can."""
-    return _UID.fullmatch(text) is not None
 
 
 def encode(record: Record) -> bytes:

@@ -18,7 +18,7 @@ from typing import Final
 
 from driver.model.errors import Corrupt, InvalidInput, StorageFailed
 from driver.model.occurrences import Emit, RecordQuarantined
-from driver.model.prepared import Record
+from driver.model.prepared import CLAIM_UID, Record
 from driver.state import files, record_files
 from driver.state.files import Disk
 from driver.state.locks import SharedLock
@@ -62,7 +62,7 @@ class Ledger:
 
         Raises `InvalidInput` for a UID that is none, `StorageFailed`.
         """
-        if not record_files.is_uid(record.uid):
+        if not CLAIM_UID.fullmatch(record.uid):
             raise InvalidInput("claim UID", record.uid, "letters, digits, '-' and '.'")
         path = self._path(record.uid)
         self._announce()

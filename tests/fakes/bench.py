@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -208,6 +208,10 @@ class Bench:
     fetched: list[str] = field(default_factory=list)
     now: float = 0.0
     """Added to the clock by waiting."""
+    reach: Callable[[str, str], ResourceClaim] | None = None
+    """What claims are read with, if not simply with `fetch`."""
+    stopping: bool = False
+    """Whether waiting ends at once because the plugin is being stopped."""
 
     def __post_init__(self) -> None:
         for folder in ("hardware", "cdi", "state"):
@@ -255,11 +259,11 @@ class Bench:
     def wait(self, seconds: float) -> bool:
         """Let time pass at once."""
         self.now += seconds
-        return False
+        return self.stopping
 
     def outside(self) -> Outside:
         return Outside(
-            fetch=self.fetch,
+            fetch=self.reach or self.fetch,
             inventory=lambda: self.inventory,
             emit=self.happened.append,
             on_fault=lambda _, error: self.faults.append(error),
