@@ -1,0 +1,211 @@
+"""The embedded cluster: API server, scheduler, controllers, nodes with kubelets and the real plugin on each.
+
+`with Cluster([NodeSpec(name="n1")]) as cluster:` is all that demo, tests and benchmarks need. Everything goes through
+real HTTP, real sockets and real processes; only hardware, scheduler, kubelet and container runtime are simulated.
+Leaving it ends all threads and processes and removes all files.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+
+from driver.kube.access import Access
+from driver.kube.client import Client
+from driver.model.errors import DriverError, Unavailable
+from driver.simulation import manifests
+from driver.simulation.access import NAMESPACES, PODS, SLICES, Objects
+from driver.simulation.apiserver import ApiServer
+from driver.simulation.claims_controller import ClaimsController
+from driver.simulation.kubelet.kubelets import Options
+from driver.simulation.kubelet.timings import Timings
+from driver.simulation.namespaces_controller import NamespacesController
+from driver.simulation.nodes import NodeSpec, SimulatedNode
+from driver.simulation.objects import Pod, Slice
+from driver.simulation.runtime.containers import Sandbox
+from driver.simulation.scheduler.scheduling import Scheduler
+
+T = TypeVar("T")
+
+DEFAULT_SPEED: Final = 10.0
+"""How much faster than a real kubelet this one retries and reconciles."""
+_LOOK_SECONDS: Final = 0.02
+_READY_SECONDS: Final = 60.0
+_LONGEST_BASE: Final = 16
+"""Characters of the folder for temporary files; sockets below it must stay within 107 bytes with a pod UID in them."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _make_folder() -> Path:
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="ad", dir=base if len(base) <= _LONGEST_BASE else "/tmp"))  # noqa: S108 - short
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """How a cluster behaves."""
+
+    kubelet: Options = field(default_factory=lambda: Options(timings=Timings(speed=DEFAULT_SPEED)))
+    port: int = 0
+    """Port of the API server; 0 takes any."""
+
+
+class Cluster:
+    """A cluster in this process, with one plugin process a node and driver."""
+
+    def __init__(self, nodes: Sequence[NodeSpec], options: ClusterOptions | None = None) -> None:
+        self._options = options or ClusterOptions()
+        self._specs = tuple(nodes)
+        self.folder = _make_folder()
+        self.server = ApiServer(port=self._options.port)
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.nodes: dict[str, SimulatedNode] = {}
+        self._clients: list[Client] = []
+        self._controllers: list[Scheduler | ClaimsController | NamespacesController] = []
+
+    def __enter__(self) -> Cluster:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything; returns before the nodes are ready, see `wait_ready`."""
+        self.server.start()
+        self.server.kubeconfig(self.kubeconfig)
+        self.objects = self.connect()
+        manifests.apply(self.objects, manifests.read(manifests.find("base", "deviceclasses.yaml")))
+        for spec in self._specs:
+            self.add_node(spec)
+        self._controllers = [
+            ClaimsController(self.connect(), _now),
+            Scheduler(self.connect(), _now),
+            NamespacesController(self.connect()),
+        ]
+        for controller in self._controllers:
+            controller.start()
+
+    def stop(self) -> None:
+        """End everything and remove all files. Safe after a start that failed half-way."""
+        for node in self.nodes.values():
+            node.stop()
+        for controller in self._controllers:
+            controller.stop()
+        for client in self._clients:
+            client.close()
+        self.server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def connect(self) -> Objects:
+        """Return a connection of its own to the API server, closed with the cluster."""
+        client = Client(Access(server=self.server.url))
+        self._clients.append(client)
+        return Objects(client)
+
+    def add_node(self, spec: NodeSpec) -> SimulatedNode:
+        """Add a node and start it."""
+        folder = self.folder / str(len(self.nodes))
+        node = SimulatedNode(spec, folder, self.kubeconfig, self.connect(), self._options.kubelet)
+        self.nodes[spec.name] = node
+        node.create_object()
+        node.start()
+        return node
+
+    def restart_server(self) -> None:
+        """Take the API server away and bring it back on the same port with the same objects."""
+        self.server.stop()
+        self.server.start()
+
+    def wait_ready(self, timeout: float = _READY_SECONDS) -> None:
+        """Wait until every plugin has registered and published. Raises `Unavailable` with what is missing."""
+        for node in self.nodes.values():
+            for driver in node.spec.drivers:
+                self.wait(
+                    partial(self._is_serving, node, driver),
+                    f"{driver} on {node.spec.name}",
+                    timeout,
+                )
+
+    def _is_serving(self, node: SimulatedNode, driver: str) -> bool:
+        plugin = node.kubelet.plugins.find(driver)
+        process = node.plugins.get(driver)
+        if process is not None and process.exit_code is not None:
+            raise DriverError(
+                f"the plugin on {node.spec.name} ended with {process.exit_code}: {process.read_log()[-2000:]}"
+            )
+        return plugin is not None and plugin.connection.is_connected and bool(self.slices(node.spec.name, driver))
+
+    def slices(self, node: str, driver: str = "") -> list[Slice]:
+        """Return the slices of a node, of one driver or of all."""
+        fields = f"spec.nodeName={node}" + (f",spec.driver={driver}" if driver else "")
+        return self.objects.list_all(SLICES, fields=fields)
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace."""
+        self.objects.create(NAMESPACES, {"metadata": {"name": name}})
+
+    def apply(self, path: Path, namespace: str = "") -> None:
+        """Create the objects of a YAML file or folder, in a namespace of choice."""
+        manifests.apply(self.objects, manifests.read(path), namespace)
+
+    def pod(self, name: str, namespace: str = "default") -> Pod:
+        """Return a pod as it is now."""
+        return self.objects.get(PODS, name, namespace)
+
+    def sandbox(self, pod: Pod) -> Sandbox | None:
+        """Return what runs of a pod, or None."""
+        node = self.nodes.get(pod.spec.node_name)
+        return node.runtime.find(pod.metadata.uid) if node else None
+
+    def wait(self, condition: Callable[[], T | None], what: str, timeout: float = 30.0) -> T:
+        """Wait until a condition holds and return what it gave. Raises `Unavailable` naming `what`."""
+        deadline = time.monotonic() + timeout
+        last: DriverError | None = None
+        while time.monotonic() < deadline:
+            found: T | None
+            try:
+                found, last = condition(), None
+            except Unavailable as error:
+                found, last = None, error
+            if found:
+                return found
+            time.sleep(_LOOK_SECONDS)
+        raise Unavailable(f"waited {timeout:.0f} s in vain for {what}{f': {last}' if last else ''}")
+
+    def wait_running(self, name: str, namespace: str = "default", timeout: float = 30.0) -> Pod:
+        """Wait until a pod runs and return it."""
+
+        def look() -> Pod | None:
+            pod = self.pod(name, namespace)
+            return pod if pod.status.phase == "Running" else None
+
+        return self.wait(look, f"pod {namespace}/{name} to run", timeout)
+
+    def delete_pod(self, name: str, namespace: str = "default", *, wait: bool = True) -> None:
+        """Delete a pod and wait until it is gone."""
+        pod = self.pod(name, namespace)
+        self.objects.delete(PODS, pod)
+        if wait:
+            self.wait(lambda: self._is_gone(pod), f"pod {namespace}/{name} to end")
+
+    def _is_gone(self, pod: Pod) -> bool:
+        now = self.objects.find(PODS, pod.metadata.name, pod.metadata.namespace)
+        return now is None or now.metadata.uid != pod.metadata.uid

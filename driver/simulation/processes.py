@@ -1,0 +1,71 @@
+"""The real node plugin as a process of its own, the way a DaemonSet runs it. Called by the simulated node.
+
+`kill` is kill -9. Whatever happens, no process outlives `stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from driver.settings import ENV_PREFIX
+
+_STOP_SECONDS: Final = 10.0
+
+
+class PluginProcess:
+    """One `accel-dra plugin`; its output goes to a file."""
+
+    def __init__(self, options: Mapping[str, str | Sequence[str]], log: Path) -> None:
+        """Start it with these options, named without dashes; a sequence repeats its option."""
+        self.log = log
+        arguments = [
+            part
+            for name, value in options.items()
+            for item in ([value] if isinstance(value, str) else value)
+            for part in (f"--{name}", item)
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "driver", "plugin", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it like a crash does, between any two instructions."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it as the kubelet does: SIGTERM, then SIGKILL. Return its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def read_log(self) -> str:
+        """Return what it has said so far."""
+        return self.log.read_text(errors="replace")
