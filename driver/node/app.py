@@ -63,10 +63,10 @@ class Plugin:
         self._accepted = threading.Event()
         self._restored = False
         self._metrics = Metrics()
+        vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
         self._events = EventWriter(self._client, settings.driver_name, settings.node_name)
         self._teller = Teller(settings.node_name, self._metrics, self._events)
-        vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
         self._scanner = self._make_scanner(vendor)
         self._watchdog = (
             Watchdog(vendor, self._scanner.rebuild, self._teller.tell) if isinstance(vendor, Health) else None

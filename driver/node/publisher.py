@@ -96,6 +96,11 @@ class Publisher:
         if self._thread.is_alive():
             self._thread.join(_JOIN)
 
+    @property
+    def alive(self) -> bool:
+        """True while the worker runs; only a defect ends it before `stop`."""
+        return self._thread.is_alive()
+
     def wake(self) -> None:
         """Publish soon: something that slices depend on may have changed. Never waits."""
         with self._condition:

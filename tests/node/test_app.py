@@ -1,0 +1,241 @@
+"""The composed plugin against a real HTTP API server and a caller on its real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from driver.cli.commands import EXIT_USAGE
+from driver.kubelet import methods
+from driver.kubelet.pb.dra.v1 import api_pb2 as dra
+from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
+from driver.model.errors import InvalidInput, StorageFailed
+from driver.node.app import Plugin
+from driver.settings import Settings
+from driver.simulation.apiserver.server import ApiServer
+from tests.fakes.waiting import wait_until
+
+NODE = "node-1"
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+
+
+class Site:
+    """A node's folders and an API server with its Node object."""
+
+    def __init__(self, server: ApiServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.port = _free_port()
+        self.health = folder / "health"
+        server.store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
+
+    def settings(self, **changes: object) -> Settings:
+        values: dict[str, object] = {
+            "node_name": NODE,
+            "vendor": "simulated",
+            "vendor_options": ("node=t4", f"health={self.health}"),
+            "kubeconfig": str(self.server.kubeconfig(self.folder / "config")),
+            "kubelet_plugins_dir": str(self.folder / "p"),
+            "kubelet_registry_dir": str(self.folder / "r"),
+            "cdi_root": str(self.folder / "cdi"),
+            "metrics_address": f"127.0.0.1:{self.port}",
+            "scan_interval": 0.05,
+        }
+        return Settings(**{**values, **changes})  # type: ignore[arg-type]
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+    def list_devices(self) -> list[dict[str, object]]:
+        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", SLICES)
+            items = json.loads(connection.getresponse().read())["items"]
+        return [device for item in items for device in item["spec"].get("devices", [])]
+
+    def list_events(self) -> list[dict[str, object]]:
+        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/apis/events.k8s.io/v1/events")
+            items: list[dict[str, object]] = json.loads(connection.getresponse().read())["items"]
+        return items
+
+    @contextlib.contextmanager
+    def dial(self, path: Path) -> Iterator[grpc.Channel]:
+        wait_until(path.is_socket, str(path))
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            grpc.channel_ready_future(channel).result(10)
+            yield channel
+
+    def register(self, *, accepted: bool = True) -> registration.PluginInfo:
+        """Do what the kubelet's plugin watcher does with a new registration socket."""
+        with self.dial(self.folder / "r" / "gpu.accel-dra.dev-reg.sock") as channel:
+            info = methods.GET_INFO.dial(channel)(registration.InfoRequest(), timeout=1)
+            status = registration.RegistrationStatus(plugin_registered=accepted, error="" if accepted else "no")
+            methods.NOTIFY_STATUS.dial(channel)(status, timeout=5)
+        return info
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    # Socket paths have at most 107 bytes: pytest's own folders are too deep for them.
+    with ApiServer() as server, tempfile.TemporaryDirectory(prefix="ad-") as folder:
+        yield Site(server, Path(folder))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_it_publishes_registers_and_becomes_ready(site: Site) -> None:
+    with Plugin(site.settings()) as plugin:
+        wait_until(site.list_devices, "slices")
+        assert site.get("/readyz")[0] == 503
+        assert "registered with the kubelet: no" in site.get("/readyz")[1]
+        info = site.register()
+        assert (info.type, info.name) == ("DRAPlugin", "gpu.accel-dra.dev")
+        assert list(info.supported_versions) == ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
+        wait_until(lambda: plugin.ready, "ready")
+        assert site.get("/readyz") == (200, "ok\n")
+        assert site.get("/healthz") == (200, "ok\n")
+        assert "accel_dra_registered 1.0" in site.get("/metrics")[1]
+    assert not list((site.folder / "r").glob("*.sock")), "the registration is withdrawn"
+    assert site.list_devices(), "slices stay for the next instance"
+
+
+def test_a_refused_registration_is_told_and_the_plugin_goes_on(site: Site) -> None:
+    with Plugin(site.settings()) as plugin:
+        site.register(accepted=False)
+        assert not plugin.ready
+        assert plugin.alive
+        site.register()
+        wait_until(lambda: plugin.ready, "ready")
+
+
+def test_a_claim_that_cannot_be_prepared_gets_an_event(site: Site) -> None:
+    claim = site.server.store.create(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": "c", "namespace": "default"},
+            "spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu.accel-dra.dev"}}]}},
+        }
+    )
+    uid = str(claim["metadata"]["uid"])  # type: ignore[index,call-overload]
+    with Plugin(site.settings()):
+        info = site.register()
+        with site.dial(Path(info.endpoint)) as channel:
+            request = dra.NodePrepareResourcesRequest(claims=[dra.Claim(namespace="default", name="c", uid=uid)])
+            answer = methods.PREPARE_V1.dial(channel)(request, timeout=45)
+        assert "not allocated" in answer.claims[uid].error
+        wait_until(lambda: [each for each in site.list_events() if each["reason"] == "PrepareFailed"], "the event")
+    event = next(each for each in site.list_events() if each["reason"] == "PrepareFailed")
+    assert event["regarding"]["name"] == "c"  # type: ignore[index]
+    assert "not allocated" in str(event["note"])
+
+
+def test_a_fault_is_published_and_outlives_a_restart(site: Site) -> None:
+    with Plugin(site.settings()):
+        wait_until(site.list_devices, "slices")
+        address = site.list_devices()[0]["attributes"]["resource.kubernetes.io/pciBusID"]["string"]  # type: ignore[index]
+        fault = {"pciAddress": address, "cause": "xid-79", "severity": "unhealthy", "message": "gone"}
+        site.health.write_text(json.dumps(fault) + "\n")
+        wait_until(lambda: site.list_devices()[0].get("taints"), "the taint")
+    site.health.unlink()
+    with Plugin(site.settings()) as plugin:
+        wait_until(lambda: "accel_dra_slices 1.0" in site.get("/metrics")[1], "publishing")
+        wait_until(lambda: plugin.alive)
+        taint = site.list_devices()[0]["taints"][0]  # type: ignore[index]
+        assert (taint["key"], taint["value"], taint["effect"]) == ("accel-dra.dev/unhealthy", "xid-79", "NoSchedule")
+
+
+def test_a_broken_record_is_reported_on_the_node_and_everything_else_is_served(site: Site) -> None:
+    claims = site.folder / "p" / "gpu.accel-dra.dev" / "claims"
+    claims.mkdir(parents=True)
+    (claims / "0b5b9a5e-0000-4000-8000-000000000000.json").write_text("{")
+    with Plugin(site.settings()):
+        site.register()
+        wait_until(lambda: [each for each in site.list_events() if each["reason"] == "RecordQuarantined"], "the event")
+        assert "accel_dra_records_quarantined_total 1.0" in site.get("/metrics")[1]
+    assert list((site.folder / "p" / "gpu.accel-dra.dev" / "quarantine").glob("*.json"))
+
+
+def test_the_api_server_may_be_away_at_the_start(site: Site) -> None:
+    settings = site.settings()
+    site.server.stop()
+    with Plugin(settings) as plugin:
+        site.register()
+        assert not plugin.ready
+        assert plugin.alive
+        assert "slices published: no" in site.get("/readyz")[1]
+
+
+def test_a_state_folder_that_cannot_be_used_is_one_sentence(site: Site) -> None:
+    (site.folder / "file").write_text("")
+    with pytest.raises(StorageFailed, match="file"):
+        Plugin(site.settings(state_dir=str(site.folder / "file" / "state")))
+
+
+def test_a_port_in_use_is_one_sentence(site: Site) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        settings = site.settings(metrics_address=f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(InvalidInput, match="metrics-address"):
+            Plugin(settings)
+
+
+def _command(*arguments: str) -> subprocess.Popen[bytes]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ACCEL_DRA_")}
+    command = [sys.executable, "-m", "driver", "plugin", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+
+
+def test_the_process_ends_on_sigterm_with_0(site: Site) -> None:
+    settings = site.settings()
+    arguments = ["--node-name", NODE, "--vendor", "simulated", "--kubeconfig", settings.kubeconfig]
+    arguments += ["--kubelet-plugins-dir", settings.kubelet_plugins_dir, "--cdi-root", settings.cdi_root]
+    arguments += ["--kubelet-registry-dir", settings.kubelet_registry_dir, "--log-format", "json"]
+    with _command(*arguments) as process:
+        site.register()
+        wait_until(site.list_devices, "slices")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {"hardware scanned", "slices published"} <= {line["message"] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "node-name: '' is not allowed"),
+        (["--node-name", "n", "--vendor", "acme"], "vendor: 'acme' is not allowed; allowed: nvidia or simulated"),
+        (["--node-name", "n", "--kubeconfig", "/nonexistent/config"], "/nonexistent/config"),
+        (["--node-name", "n", "--scan-interval", "soon"], "'soon' is not a valid float"),
+    ],
+)
+def test_wrong_arguments_end_with_one_sentence_and_2(arguments: list[str], text: str) -> None:
+    with _command(*arguments) as process:
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == EXIT_USAGE
+    assert text in log.decode()
+    assert "Traceback" not in log.decode()
