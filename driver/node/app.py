@@ -140,7 +140,7 @@ class Plugin:
         self._publisher.wake()
 
     def _build(self, snapshot: Snapshot) -> Inventory:
-        return inventories.build(snapshot, self._watchdog.health if self._watchdog else None)
+        return inventories.build(snapshot, self._watchdog.look(snapshot) if self._watchdog else None)
 
     def _make_publisher(self) -> Publisher:
         settings = self._settings

@@ -67,6 +67,12 @@ class Watchdog:
                 faults.setdefault(place, {}).update(causes)
         self._replace(lambda _: HealthState(faults))
 
+    def look(self, snapshot: Snapshot) -> HealthState:
+        """Return the health of this hardware, without the faults of partitions that are gone. Tells nobody."""
+        with self._lock:
+            self.health = health.prune(self.health, snapshot)
+            return self.health
+
     def fold(self, event: HealthEvent) -> None:
         """Take one event into account."""
         self._emit(HealthReported(event.pci_address, event.cause, event.severity.name.lower(), event.message))

@@ -5,13 +5,16 @@ Names start with `accel_dra_`; docs/operations.md lists them. One registry a pro
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from driver import __version__
 from driver.model import occurrences
 from driver.model.occurrences import Occurrence
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
+_PREFIX: Final = "accel_dra"
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
 
 
 class Metrics:
@@ -19,67 +22,45 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        name = "accel_dra"
-        Gauge(f"{name}_build_info", "1, with the version as a label.", ["version"], registry=self.registry).labels(
-            __version__
-        ).set(1)
+        self._known_omitted: set[str] = set()
+        self._gauge("build_info", "1, with the version as a label.", "version").labels(__version__).set(1)
         self._requests = Histogram(
-            f"{name}_request_duration_seconds",
+            f"{_PREFIX}_request_duration_seconds",
             "Time to answer the kubelet for one claim, failures included.",
             ["operation", "result"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._errors = Counter(
-            f"{name}_request_errors",
+        self._errors = self._counter(
+            "request_errors",
             "Claims that could not be prepared or unprepared, by type of error.",
-            ["operation", "reason"],
-            registry=self.registry,
+            "operation",
+            "reason",
         )
-        self._devices = Gauge(f"{name}_devices", "Devices published by this node.", registry=self.registry)
-        self._omitted = Gauge(
-            f"{name}_devices_omitted",
-            "1 for each device that is there and not published.",
-            ["device"],
-            registry=self.registry,
-        )
-        self._hardware = Gauge(
-            f"{name}_hardware_available", "1 while the vendor's driver answers, else 0.", registry=self.registry
-        )
+        self._devices = self._gauge("devices", "Devices published by this node.")
+        self._omitted = self._gauge("devices_omitted", "1 for each device that is there and not published.", "device")
+        self._hardware = self._gauge("hardware_available", "1 while the vendor's driver answers, else 0.")
         self._scan = Histogram(
-            f"{name}_hardware_scan_duration_seconds", "Time to look at the hardware.", registry=self.registry
+            f"{_PREFIX}_hardware_scan_duration_seconds", "Time to look at the hardware.", registry=self.registry
         )
-        self._slices = Gauge(f"{name}_slices", "ResourceSlices of this node's pool.", registry=self.registry)
-        self._generation = Gauge(f"{name}_pool_generation", "Generation of the pool.", registry=self.registry)
-        self._writes = Counter(f"{name}_slice_writes", "ResourceSlices written.", ["operation"], registry=self.registry)
-        self._publish_errors = Counter(
-            f"{name}_publish_errors", "Rounds of publishing that failed.", ["reason"], registry=self.registry
+        self._slices = self._gauge("slices", "ResourceSlices of this node's pool.")
+        self._generation = self._gauge("pool_generation", "Generation of the pool.")
+        self._writes = self._counter("slice_writes", "ResourceSlices written.", "operation")
+        self._publish_errors = self._counter("publish_errors", "Rounds of publishing that failed.", "reason")
+        self._dropped = self._counter("fields_dropped", "Times the API server stored less than was sent.", "feature")
+        self._withheld = self._gauge("devices_withheld", "Devices that the API server cannot hold.")
+        self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
+        self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
+        self._recovered = self._counter("recovered", "What recovery at start repaired.", "kind")
+        self._health = self._counter(
+            "health_events", "Faults of devices and their ends, as the vendor reported them.", "severity"
         )
-        self._dropped = Counter(
-            f"{name}_fields_dropped",
-            "Times the API server stored less than was sent.",
-            ["feature"],
-            registry=self.registry,
-        )
-        self._withheld = Gauge(
-            f"{name}_devices_withheld", "Devices that the API server cannot hold.", registry=self.registry
-        )
-        self._quarantined = Counter(
-            f"{name}_records_quarantined", "Records that could not be read.", registry=self.registry
-        )
-        self._registered = Gauge(
-            f"{name}_registered", "1 once the kubelet accepted the registration.", registry=self.registry
-        )
-        self._recovered = Counter(
-            f"{name}_recovered", "What recovery at start repaired.", ["kind"], registry=self.registry
-        )
-        self._health = Counter(
-            f"{name}_health_events",
-            "Faults of devices and their ends, as the vendor reported them.",
-            ["severity"],
-            registry=self.registry,
-        )
-        self._known_omitted: set[str] = set()
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
 
     def text(self) -> bytes:
         """Return the exposition in Prometheus text format 0.0.4."""

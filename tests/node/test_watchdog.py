@@ -12,6 +12,7 @@ from driver.model.health import HealthEvent, Severity
 from driver.model.occurrences import HardwareUnavailable, HealthReported, Occurrence
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
 from driver.node.watchdog import Watchdog
+from tests.fakes.hardware import accelerator, partition, snapshot
 
 ADDRESS = "0000:1a:00.0"
 EMPTY = Snapshot("v", None, None, None, ())
@@ -116,3 +117,12 @@ def test_a_published_fault_outlives_a_restart() -> None:
     world.watchdog.restore([published], EMPTY)
     assert world.severity() is Severity.UNHEALTHY
     assert {fault.cause for fault in health.find_faults(world.watchdog.health, ADDRESS, None)} == {"xid-79", "ecc"}
+
+
+def test_a_fault_of_a_partition_ends_with_the_partition() -> None:
+    whole = accelerator(ADDRESS, partitions=(partition(uuid="MIG-1"),))
+    world = World()
+    world.watchdog.fold(HealthEvent(ADDRESS, "ecc", Severity.DEGRADED, "message", 1.0, "MIG-1"))
+    assert health.find_severity(world.watchdog.look(snapshot(whole)), ADDRESS, "MIG-1") is Severity.DEGRADED
+    emptied = world.watchdog.look(snapshot(accelerator(ADDRESS)))
+    assert health.find_severity(emptied, ADDRESS, "MIG-1") is Severity.HEALTHY
