@@ -7,7 +7,7 @@ is a `Failure`; everything else is None where it is not told. Nothing is estimat
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,20 +41,28 @@ class Machine:
 
 @dataclass(slots=True)
 class _Findings:
-    """What one look collects. `nameless` are GPUs that fail before they tell their address: index, error."""
+    """What one look collects.
+
+    `nameless` are GPUs that fail before they tell their address: index, error. `pending` are addresses of those that
+    are still on their way into a fabric.
+    """
 
     accelerators: list[Accelerator] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     nameless: list[tuple[int, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
 
 
-def take(session: nvml.Session, machine: Machine, vendor: str) -> Snapshot:
-    """Return all GPUs that NVML lists or should list. Raises `Unavailable` if the driver goes away meanwhile."""
+def take(session: nvml.Session, machine: Machine, vendor: str) -> tuple[Snapshot, bool]:
+    """Return all GPUs that NVML lists or should list, and whether they are settled (no fabric is being joined).
+
+    Raises `Unavailable` if the driver goes away meanwhile.
+    """
     found = _Findings()
     for index in range(session.count()):
         _look(session, machine, index, found)
-    return Snapshot(
+    snapshot = Snapshot(
         vendor=vendor,
         driver_version=optional(session.driver_version) or None,
         runtime_version=session.runtime_version(),
@@ -62,6 +70,7 @@ def take(session: nvml.Session, machine: Machine, vendor: str) -> Snapshot:
         accelerators=tuple(found.accelerators),
         failures=(*found.failures, *_unplaced(found.nameless, _unseen(machine.bus, found.seen))),
     )
+    return snapshot, not found.pending
 
 
 def _look(session: nvml.Session, machine: Machine, index: int, found: _Findings) -> None:
@@ -73,6 +82,7 @@ def _look(session: nvml.Session, machine: Machine, index: int, found: _Findings)
         found.seen.add(address)
         if optional(device.serves_virtual_machines):
             return
+        fabric, pending = optional(device.fabric) or (None, False)
         accelerator, reasons = describe(device, machine, address, index)
     except Unavailable:
         raise
@@ -82,13 +92,15 @@ def _look(session: nvml.Session, machine: Machine, index: int, found: _Findings)
         else:
             found.failures.append(Failure(address, index, f"GPU {address} does not answer: {error}"))
         return
-    found.accelerators.append(accelerator)
+    found.accelerators.append(replace(accelerator, fabric=fabric))
+    if pending:
+        found.pending.add(address)
     if reasons:
         found.failures.append(Failure(address, index, "; ".join(reasons)))
 
 
 def describe(device: nvml.Device, machine: Machine, address: str, index: int) -> tuple[Accelerator, tuple[str, ...]]:
-    """Return one GPU, and why some of its MIG devices are missing."""
+    """Return one GPU without its fabric, and why some of its MIG devices are missing."""
     uuid, name = device.uuid(), device.name()
     if not uuid or not name:
         raise nvml.DeviceFault(f"NVML gives no {'UUID' if name else 'name'}")
@@ -108,7 +120,6 @@ def describe(device: nvml.Device, machine: Machine, address: str, index: int) ->
         numa_node=_numa_node(device, machine.bus, address),
         pcie_root=machine.bus.root(address),
         links=links.walk(device, machine.bus),
-        fabric=optional(device.fabric),
         partitioned=enabled,
         partitions=parts,
         handle={} if machine.wsl else {"minor": _minor(device, machine.proc, address)},

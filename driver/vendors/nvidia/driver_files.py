@@ -81,6 +81,7 @@ class Installation:
     nvml: str
 
 
+_ATTEMPTS: Final = 10
 _Stamp = tuple[tuple[int, int] | None, ...]
 
 
@@ -114,12 +115,20 @@ class Finder:
         with self._lock:
             if self._found is None or self._stamp != _stamp(self._watched):
                 self._found = None
-                installation = self.installation()
-                found = find(installation)
-                self._watched = tuple(Path(path) for path in _watched(self._roots, installation, found))
-                self._stamp = _stamp(self._watched)
-                self._found = found
+                self._found = self._look()
             return self._found
+
+    def _look(self) -> DriverFiles:
+        """Look until nothing changes meanwhile: an installer may be at work."""
+        for _ in range(_ATTEMPTS):
+            installation = self.installation()
+            found = find(installation)
+            watched = tuple(Path(path) for path in _watched(self._roots, installation, found))
+            before = self._watched, self._stamp
+            self._watched, self._stamp = watched, _stamp(watched)
+            if before == (self._watched, self._stamp):
+                return found
+        raise Unavailable(f"the files of the driver below {self._configured} are changing: it is being installed")
 
 
 def find(installation: Installation) -> DriverFiles:

@@ -7,12 +7,16 @@ go or change their kernel driver; a kernel module of another version; MIG instan
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from driver.contract import Roots
 from driver.model.errors import Unavailable
 from driver.vendors.nvidia.driver_files import Finder
 from driver.vendors.nvidia.nodes import Nodes
 from driver.vendors.nvidia.pci import Bus
+
+LOOKS_APART: Final = 15
+"""Fingerprints from one look to the next while GPUs join a fabric (minutes after boot): half a minute."""
 
 
 class Fingerprint:
@@ -23,10 +27,18 @@ class Fingerprint:
         self._driver = Path(roots.proc_root) / "driver" / "nvidia"
         self._bus, self._nodes, self._finder = bus, nodes, finder
         self._gpus: dict[str, bool] = {}
+        self._settled, self._calls = True, 0
+
+    def settle(self, *, settled: bool) -> None:
+        """Take note of what the last look found. Nothing on disk tells when a GPU has joined its fabric."""
+        self._settled = settled
 
     def take(self) -> str:
-        """Return the text, one fact a line."""
+        """Return the text, one fact a line. While GPUs are not settled it changes now and then by itself."""
+        if not self._settled:
+            self._calls += 1
         lines = [
+            *([f"look {self._calls // LOOKS_APART}"] if self._calls else []),
             f"module {module_version(self._module)}",
             f"library {self._library()}",
             *(f"gpu {address} {self._bus.driver(address)}" for address in self._addresses()),
@@ -45,8 +57,9 @@ class Fingerprint:
         return [address for address, is_gpu in self._gpus.items() if is_gpu]
 
     def _library(self) -> str:
+        """Name the library; in passing, the driver's files are kept known for the next claim."""
         try:
-            found = self._finder.installation()
+            found = self._finder.files()
             status = Path(found.root.here(found.nvml)).stat()
         except (Unavailable, OSError):
             return "none"

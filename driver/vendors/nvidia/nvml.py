@@ -62,16 +62,14 @@ _REMOTES: Final = {
     pynvml.NVML_NVLINK_DEVICE_TYPE_GPU: Remote.DEVICE,
     pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH: Remote.SWITCH,
 }
+_FABRIC_PENDING: Final = (pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED, pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS)
 _ARCHITECTURES: Final = {
     getattr(pynvml, constant): constant.removeprefix("NVML_DEVICE_ARCH_").title()
     for constant in dir(pynvml)
     if constant.startswith("NVML_DEVICE_ARCH_") and constant != "NVML_DEVICE_ARCH_UNKNOWN"
 } | {pynvml.NVML_DEVICE_ARCH_ADA: "Ada Lovelace"}
 """From the bindings, so that a newer nvidia-ml-py brings newer names."""
-
-_HOSTS_VIRTUAL_MACHINES: Final = frozenset(
-    {pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU, pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VSGA}
-)
+_VIRTUAL_HOSTS: Final = (pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU, pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VSGA)
 
 
 class DeviceFault(errors.DriverError):
@@ -255,14 +253,18 @@ class Device:
 
     def serves_virtual_machines(self) -> bool:
         """Whether the GPU is in a hypervisor's hands (vGPU host), so that no container can use it."""
-        return _integer(pynvml.nvmlDeviceGetVirtualizationMode, self._handle) in _HOSTS_VIRTUAL_MACHINES
+        return _integer(pynvml.nvmlDeviceGetVirtualizationMode, self._handle) in _VIRTUAL_HOSTS
 
-    def fabric(self) -> Fabric | None:
-        """Return the multi-node fabric it has joined: registration completed, with success, in a named cluster."""
+    def fabric(self) -> tuple[Fabric | None, bool]:
+        """Return the multi-node fabric it has joined, and whether it is still on its way into one.
+
+        Joined means: registration completed, with success, in a named cluster (one node's own fabric has no name).
+        """
         info = _fabric_info(self._handle)
         cluster = bytes(info.clusterUuid)
         joined = info.state == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED and info.status == pynvml.NVML_SUCCESS
-        return Fabric(str(uuid.UUID(bytes=cluster)), int(info.cliqueId)) if joined and any(cluster) else None
+        found = Fabric(str(uuid.UUID(bytes=cluster)), int(info.cliqueId)) if joined and any(cluster) else None
+        return found, info.state in _FABRIC_PENDING
 
     def link_active(self, link: int) -> bool | None:
         """Return whether the link is up; None if the GPU has no such link."""
@@ -366,7 +368,6 @@ _FIELD_MEMBERS: Final = {
     pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
     pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
     pynvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "usVal",
 }
 
 

@@ -70,7 +70,9 @@ class Nvidia:
         found = self._finder.installation()
         machine = discovery.Machine(self._bus, Path(self._roots.proc_root), wsl=self._nodes.has_paravirtual())
         with nvml.session(found.root.here(found.nvml), self._loader) as session:
-            return discovery.take(session, machine, _NAME)
+            snapshot, settled = discovery.take(session, machine, _NAME)
+        self._fingerprint.settle(settled=settled)
+        return snapshot
 
     def prepare(self, targets: Sequence[Target]) -> Preparation:
         """Return nodes, driver files and links for one claim; nothing has to be changed for it.

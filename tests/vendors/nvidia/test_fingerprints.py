@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pynvml
 import pytest
 
+from driver.vendors.nvidia.fingerprints import LOOKS_APART
 from tests.fakes.nvml import elf
 from tests.fakes.nvml.tree import LIBRARIES
 from tests.vendors.nvidia.conftest import Build
@@ -102,6 +104,22 @@ def test_a_slot_that_gets_another_device(rig: Rig) -> None:
     without = vendor.fingerprint()
     rig.tree.plug(address, "pci0000:15", vendor="0x1002", driver="amdgpu")
     assert vendor.fingerprint() == without
+
+
+def test_gpus_that_join_a_fabric_are_looked_at_again(build: Build) -> None:
+    """Nothing but NVML tells when they have joined: minutes after boot, and no file changes."""
+    rig = build("nvl72-tray")
+    vendor = rig.create()
+    fabric = rig.node.gpus[3].fabric
+    assert fabric is not None
+    for state in (pynvml.NVML_GPU_FABRIC_STATE_NOT_STARTED, pynvml.NVML_GPU_FABRIC_STATE_IN_PROGRESS):
+        fabric.state = state
+        vendor.snapshot()
+        texts = [vendor.fingerprint() for _ in range(3 * LOOKS_APART)]
+        assert 3 <= len(set(texts)) <= 4
+    fabric.state = pynvml.NVML_GPU_FABRIC_STATE_COMPLETED
+    assert vendor.snapshot().accelerators[3].fabric is not None
+    assert len({vendor.fingerprint() for _ in range(3 * LOOKS_APART)}) == 1
 
 
 def test_no_library_is_loaded_and_no_device_opened(rig: Rig) -> None:
