@@ -342,6 +342,7 @@ def test_peer_defect_17_each_component_works_with_and_without_the_others(
     assert ("nvidia.com/gpu" in extended) is ("nvidia-extended-resource" in chosen)
     assert (configured(objects).vendor == "simulated") is ("simulated" in chosen)
     assert ("affinity" in pod_spec(objects)) is ("nvidia-nodes" in chosen)
+    assert (("RoleBinding", "accel-dra-node-privileged") in objects) is ("openshift" in chosen)
 
 
 def test_all_components_together_render(tmp_path: Path) -> None:
