@@ -46,17 +46,8 @@ _NO_SUCH_FEATURE: Final = frozenset(
 _NO_SUCH_THING: Final = frozenset({pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT})
 _LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
 
-NVLINK_GENERATIONS: Final = {
-    pynvml.NVML_NVLINK_VERSION_1_0: 1,
-    pynvml.NVML_NVLINK_VERSION_2_0: 2,
-    pynvml.NVML_NVLINK_VERSION_2_2: 2,
-    pynvml.NVML_NVLINK_VERSION_3_0: 3,
-    pynvml.NVML_NVLINK_VERSION_3_1: 3,
-    pynvml.NVML_NVLINK_VERSION_4_0: 4,
-    pynvml.NVML_NVLINK_VERSION_5_0: 5,
-    pynvml.NVML_NVLINK_VERSION_6_0: 6,
-}
-"""nvmlDeviceGetNvLinkVersion answers with an enumeration (nvmlNvlinkVersion_t), not a generation: A100 says 5."""
+NVLINK_GENERATIONS: Final = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6}
+"""nvmlDeviceGetNvLinkVersion answers with an enumeration (nvmlNvlinkVersion_t), not a generation: A100 says 5 (3.1)."""
 
 _REMOTES: Final = {
     pynvml.NVML_NVLINK_DEVICE_TYPE_GPU: Remote.DEVICE,
@@ -260,7 +251,8 @@ class Device:
 
         Joined means: registration completed, with success, in a named cluster (one node's own fabric has no name).
         """
-        info = _fabric_info(self._handle)
+        info = pynvml.c_nvmlGpuFabricInfo_v2_t()
+        _call(pynvml.nvmlDeviceGetGpuFabricInfoV, self._handle, ctypes.byref(info))
         cluster = bytes(info.clusterUuid)
         joined = info.state == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED and info.status == pynvml.NVML_SUCCESS
         found = Fabric(str(uuid.UUID(bytes=cluster)), int(info.cliqueId)) if joined and any(cluster) else None
@@ -385,15 +377,3 @@ def _address(info: pynvml.nvmlPciInfo_t) -> str:
         dot, function = "", ""
     number = function if dot and function.isdigit() else "0"
     return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.{number}"
-
-
-def _fabric_info(handle: object) -> pynvml.c_nvmlGpuFabricInfo_v2_t:
-    """Ask in the newer form, then in that of drivers before it."""
-    newer = pynvml.c_nvmlGpuFabricInfo_v2_t()
-    try:
-        _call(pynvml.nvmlDeviceGetGpuFabricInfoV, handle, ctypes.byref(newer))
-    except errors.Unsupported:
-        older = pynvml.c_nvmlGpuFabricInfo_t()
-        _call(pynvml.nvmlDeviceGetGpuFabricInfo, handle, ctypes.byref(older))
-        return older
-    return newer

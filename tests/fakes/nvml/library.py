@@ -234,9 +234,6 @@ class _Functions:
             raise Refused(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
         self._fabric(handle, _behind(info))
 
-    def nvmlDeviceGetGpuFabricInfo(self, handle: FakeGpu, info: object) -> None:  # noqa: N802
-        self._fabric(handle, _behind(info))
-
     def _fabric(self, gpu: FakeGpu, info: Any) -> None:
         if gpu.fabric is None:
             info.state = pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED

@@ -148,7 +148,6 @@ def test_an_old_driver_without_newer_functions_still_gives_its_gpus(rig: Rig) ->
     rig.library.absent = {
         "nvmlDeviceGetMigMode",
         "nvmlDeviceGetGpuFabricInfoV",
-        "nvmlDeviceGetGpuFabricInfo",
         "nvmlDeviceGetNvLinkRemoteDeviceType",
         "nvmlDeviceGetNumGpuCores",
         "nvmlDeviceGetArchitecture",
@@ -297,8 +296,9 @@ def test_the_fabric_counts_once_it_is_joined(build: Build) -> None:
         rig.node.gpus[0].fabric = dataclasses.replace(fabric, **change)
         assert vendor.snapshot().accelerators[0].fabric is None, change
     rig.node.gpus[0].fabric = fabric
-    rig.library.absent = {"nvmlDeviceGetGpuFabricInfoV"}
     assert vendor.snapshot().accelerators[0].fabric == found
+    rig.library.absent = {"nvmlDeviceGetGpuFabricInfoV"}
+    assert vendor.snapshot().accelerators[0].fabric is None
 
 
 def test_versions_that_nvml_does_not_tell_are_none(rig: Rig) -> None:

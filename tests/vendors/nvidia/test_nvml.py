@@ -194,4 +194,5 @@ def test_every_link_version_of_the_bindings_has_a_generation() -> None:
         for name in dir(pynvml)
         if name.startswith("NVML_NVLINK_VERSION_") and name != "NVML_NVLINK_VERSION_INVALID"
     }
-    assert known == nvml.NVLINK_GENERATIONS
+    assert known
+    assert known.items() <= nvml.NVLINK_GENERATIONS.items()
