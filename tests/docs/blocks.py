@@ -39,6 +39,12 @@ class Block:
         lines = (line.strip() for line in self.text.replace("\\\n", " ").splitlines())
         return [line[2:].strip() for line in lines if line.startswith(("$ ", "# "))]
 
+    @property
+    def output(self) -> list[str]:
+        """What a console block says that its commands print; `...` stands for lines that are not shown."""
+        lines = (line.rstrip() for line in self.text.replace("\\\n", " ").splitlines())
+        return [line for line in lines if line and line != "..." and not line.lstrip().startswith(("$ ", "# "))]
+
 
 def read_blocks(document: Path) -> list[Block]:
     """Return all fenced blocks of a document in order."""
