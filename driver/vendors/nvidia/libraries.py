@@ -30,7 +30,8 @@ _FOLDERS: Final = (
 )
 _MAX_LINKS: Final = 40
 """The kernel's own limit on links followed in one path (path_resolution(7))."""
-_CONFIG: Final = "/" + "etc/ld.so.conf"
+_CONFIG: Final = "/etc/ld.so.conf"
+"""Inside a driver root, like all paths here."""
 
 _ELF64_LITTLE: Final = b"\x7fELF\x02\x01"
 _MACHINES: Final = {"x86_64": 62, "aarch64": 183}
