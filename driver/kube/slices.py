@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from driver.core.slicing import SlicePlan
-from driver.kube import decoding
+from driver.kube import decoding, nodes
 from driver.kube.client import MERGE_PATCH, Client
 from driver.model.errors import NotFound, Rejected
 from driver.model.slices import Device, ResourceSlice
@@ -40,6 +40,31 @@ class Written:
 
     sent: ResourceSlice
     stored: ResourceSlice
+
+
+class Slices:
+    """The slices of one driver on one node."""
+
+    def __init__(self, client: Client, driver: str, node: str) -> None:
+        self._client = client
+        self._driver = driver
+        self._node = node
+
+    def fetch(self) -> tuple[ResourceSlice, ...]:
+        """Return the slices as they are now."""
+        return fetch(self._client, self._driver, self._node)
+
+    def fetch_node_uid(self) -> str:
+        """Return the uid of the Node object, which owns the slices."""
+        return nodes.fetch(self._client, self._node).metadata.uid
+
+    def apply(self, plan: SlicePlan, report: Callable[[Written], None]) -> None:
+        """Write what a plan says."""
+        apply(self._client, plan, report)
+
+    def rehearse(self, wanted: ResourceSlice) -> ResourceSlice | None:
+        """Return what the server would store, or None if it would refuse."""
+        return rehearse(self._client, wanted)
 
 
 def select(driver: str, node: str) -> str:

@@ -63,7 +63,7 @@ class Publisher:
         self._inventory = inventory
         self._emit = emit
         self._timing = timing or Timing()
-        self._rounds = Rounds(client, place, emit, self._timing.clock)
+        self._rounds = Rounds(slices.Slices(client, place.driver, place.node), place, emit, self._timing.clock)
         source = Source(slices.PATH, ResourceSlice, slices.select(place.driver, place.node))
         self._watch = Watch(client, source, self._hear, self._complain, self._timing.watch)
         self._condition = threading.Condition()

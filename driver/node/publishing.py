@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from driver.core import adopting, settling, slicing
 from driver.core.adopting import Memory
 from driver.core.settling import Instance, Settling
 from driver.core.slicing import Identity, Layout, SlicePlan, Withheld
-from driver.kube import nodes, slices
-from driver.kube.client import Client
+from driver.kube.slices import Refused, Written
 from driver.kube.watching import Change, What
 from driver.model.occurrences import DevicesWithheld, Emit, FieldsDropped, SlicesPublished
 from driver.model.slices import CounterSet, Device, ResourceSlice
@@ -33,11 +32,27 @@ class Place:
     instance: Instance
 
 
+class SliceApi(Protocol):
+    """What a round needs of the API server, for one driver on one node. Raises `driver.model.errors`."""
+
+    def fetch(self) -> tuple[ResourceSlice, ...]:
+        """Return the slices as they are now."""
+
+    def fetch_node_uid(self) -> str:
+        """Return the uid of the Node object, which owns the slices."""
+
+    def apply(self, plan: SlicePlan, report: Callable[[Written], None]) -> None:
+        """Write what the plan says. Raises `Refused` if one device is to blame, `Conflict` if a slice changed."""
+
+    def rehearse(self, wanted: ResourceSlice) -> ResourceSlice | None:
+        """Return what the server would store, or None if it would refuse."""
+
+
 class Rounds:
     """Publishes devices, and remembers between rounds what was learnt of the server and of others."""
 
-    def __init__(self, client: Client, place: Place, emit: Emit, clock: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(self, api: SliceApi, place: Place, emit: Emit, clock: Callable[[], float]) -> None:
+        self._api = api
         self._place = place
         self._emit = emit
         self._clock = clock
@@ -63,7 +78,7 @@ class Rounds:
         started = self._clock()
         identity = self._identify()
         self._probe(identity, devices)
-        published = slices.fetch(self._client, self._place.driver, self._place.node)
+        published = self._api.fetch()
         self._known = {each.metadata.uid: each.metadata.resource_version for each in published}
         laid_out = self._lay_out(devices, counter_sets)
         plan = slicing.plan(identity, laid_out.contents, published)
@@ -100,7 +115,7 @@ class Rounds:
     def _identify(self) -> Identity:
         place = self._place
         if not self._node_uid:
-            self._node_uid = nodes.fetch(self._client, place.node).metadata.uid
+            self._node_uid = self._api.fetch_node_uid()
         annotations = {settling.ANNOTATION: str(place.instance)}
         return Identity(place.driver, place.node, self._node_uid, pool=place.node, annotations=annotations)
 
@@ -108,7 +123,7 @@ class Rounds:
         """Ask for the features that devices depend on, before anything is published without them."""
         known = self._memory.present | self._memory.missing
         for feature in sorted(adopting.find_needed(devices) - known):
-            answer = slices.rehearse(self._client, adopting.make_probe(identity, feature))
+            answer = self._api.rehearse(adopting.make_probe(identity, feature))
             self._memory = adopting.read_probe(self._memory, feature, answer)
             if feature in self._memory.missing:
                 loss = adopting.Loss((f"what {feature} is for",), (feature,))
@@ -135,14 +150,14 @@ class Rounds:
         for doomed in plan.delete:
             self._known.pop(doomed.metadata.uid, None)
         try:
-            slices.apply(self._client, plan, self._learn)
-        except slices.Refused as error:
+            self._api.apply(plan, self._learn)
+        except Refused as error:
             self._memory = adopting.refuse(self._memory, error.device, str(error))
             return _AGAIN
         self._finish(plan, laid_out, started)
         return _AGAIN if self._memory.missing != before.missing else None
 
-    def _learn(self, written: slices.Written) -> None:
+    def _learn(self, written: Written) -> None:
         stored = written.stored
         self._known[stored.metadata.uid] = stored.metadata.resource_version
         self._memory, loss = adopting.learn(self._memory, written.sent.spec, stored.spec)

@@ -234,17 +234,23 @@ def test_slices_of_other_drivers_and_nodes_are_not_touched() -> None:
     assert (plan.delete, plan.update, len(plan.create)) == ((), (), 1)
 
 
-def test_after_a_writer_died_halfway_the_pool_becomes_whole_again() -> None:
-    for stop_after in range(6):
-        store = SliceStore()
-        publish(store, make(300))
-        changed = make(400, "new")
-        contents = slicing.layout(changed).contents
-        store.apply(slicing.plan(IDENTITY, contents, store.list()), stop_after=stop_after)
-        publish(store, changed)
-        assert publish(store, changed).is_empty, stop_after
-        assert [device for each in store.list() for device in each.spec.devices] == changed
-        assert len({each.spec.pool.generation for each in store.list()}) == 1
+@pytest.mark.parametrize("swap", [(0, 299), (0, 140), (None, None)])
+@pytest.mark.parametrize("stop_after", range(5))
+def test_after_a_writer_died_halfway_the_pool_becomes_whole_again(
+    swap: tuple[int | None, int | None], stop_after: int
+) -> None:
+    store = SliceStore()
+    publish(store, make(300))
+    changed = make(400, "new")
+    if swap[0] is not None and swap[1] is not None:
+        changed = make(300)
+        changed[swap[0]], changed[swap[1]] = changed[swap[1]], changed[swap[0]]
+    contents = slicing.layout(changed).contents
+    store.apply(slicing.plan(IDENTITY, contents, store.list()), stop_after=stop_after)
+    publish(store, changed)
+    assert publish(store, changed).is_empty
+    assert [device for each in store.list() for device in each.spec.devices] == changed
+    assert len({each.spec.pool.generation for each in store.list()}) == 1
 
 
 def test_a_slice_that_is_being_deleted_is_replaced_under_a_newer_generation() -> None:

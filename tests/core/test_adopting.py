@@ -1,0 +1,143 @@
+"""What a server drops is noticed, and no device is published that would be wrong without it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from driver.core import adopting
+from driver.core.adopting import PARTITIONS, TAINTS, UNKNOWN, Memory
+from driver.core.slicing import Identity
+from driver.model.slices import (
+    Counter,
+    CounterConsumption,
+    CounterSet,
+    Device,
+    DeviceAttribute,
+    DeviceTaint,
+    Pool,
+    ResourceSlice,
+    SliceSpec,
+)
+from tests.fakes.slice_store import SliceStore
+
+PLAIN = Device(name="plain", attributes={"x": DeviceAttribute(int_=1)})
+DRAW = CounterConsumption(counter_set="set", counters={"c": Counter(value="1")})
+BROKEN = Device(name="broken", taints=(DeviceTaint(key="k", effect="NoSchedule"),))
+EVICTED = Device(name="evicted", taints=(DeviceTaint(key="k", effect="NoExecute"),))
+DEGRADED = Device(name="degraded", taints=(DeviceTaint(key="k", effect="None"),))
+PART = Device(name="part", consumes_counters=(DRAW,))
+SETS = (CounterSet(name="set", counters={"c": Counter(value="8")}),)
+IDENTITY = Identity("d.example.com", "n", "u", "n", {})
+
+
+def spec(*devices: Device, counters: tuple[CounterSet, ...] = ()) -> SliceSpec:
+    return SliceSpec(driver="d", pool=Pool(name="p"), devices=devices, shared_counters=counters)
+
+
+def strip(device: Device, **fields: object) -> Device:
+    return msgspec.structs.replace(device, **fields)
+
+
+def test_what_was_stored_as_sent_teaches_nothing() -> None:
+    timed = strip(BROKEN, taints=(DeviceTaint(key="k", effect="NoSchedule", time_added="2026-01-01T00:00:00Z"),))
+    memory, loss = adopting.learn(Memory(), spec(PLAIN, BROKEN), spec(PLAIN, timed))
+    assert (memory, loss) == (Memory(), None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored", "fields", "features"),
+    [
+        (spec(BROKEN), spec(strip(BROKEN, taints=())), ("devices[broken].taints",), (TAINTS,)),
+        (spec(DEGRADED), spec(strip(DEGRADED, taints=())), ("devices[degraded].taints",), (TAINTS,)),
+        (spec(PART), spec(strip(PART, consumes_counters=())), ("devices[part].consumesCounters",), (PARTITIONS,)),
+        (spec(counters=SETS), spec(), ("sharedCounters",), (PARTITIONS,)),
+        (
+            spec(BROKEN, PART),
+            spec(strip(BROKEN, taints=()), strip(PART, consumes_counters=())),
+            ("devices[broken].taints", "devices[part].consumesCounters"),
+            (TAINTS, PARTITIONS),
+        ),
+        (spec(PLAIN), spec(strip(PLAIN, attributes={})), ("devices[plain].attributes",), (UNKNOWN,)),
+        (spec(PLAIN), spec(), ("devices[plain].name",), (UNKNOWN,)),
+    ],
+)
+def test_a_loss_names_fields_and_features(
+    sent: SliceSpec, stored: SliceSpec, fields: tuple[str, ...], features: tuple[str, ...]
+) -> None:
+    memory, loss = adopting.learn(Memory(), sent, stored)
+    assert loss is not None
+    assert loss.fields == fields
+    assert set(loss.features) == set(features)
+    assert memory.missing == set(features) - {UNKNOWN}
+
+
+def test_devices_that_would_be_unsafe_are_left_out_and_the_others_stay() -> None:
+    memory = Memory(missing=frozenset({TAINTS, PARTITIONS}))
+    offer = adopting.adapt(memory, [PLAIN, BROKEN, EVICTED, DEGRADED, PART], SETS)
+    assert offer.devices == (PLAIN, strip(DEGRADED, taints=()))
+    assert offer.counter_sets == ()
+    reasons = dict(offer.withheld)
+    assert set(reasons) == {"broken", "evicted", "part"}
+    assert "turn on its feature DRADeviceTaints" in reasons["broken"]
+    assert "turn on its feature DRAPartitionableDevices" in reasons["part"]
+
+
+def test_everything_is_offered_to_a_server_that_lacks_nothing() -> None:
+    offer = adopting.adapt(Memory(), [PLAIN, BROKEN, DEGRADED, PART], SETS)
+    assert offer.devices == (PLAIN, BROKEN, DEGRADED, PART)
+    assert (offer.counter_sets, offer.withheld) == (SETS, ())
+
+
+def test_a_harmless_difference_is_adopted_until_the_device_changes() -> None:
+    answer = strip(PLAIN, attributes={"x": DeviceAttribute(int_=2)})
+    memory, _ = adopting.learn(Memory(), spec(PLAIN), spec(answer))
+    assert adopting.adapt(memory, [PLAIN], ()).devices == (answer,)
+    changed = strip(PLAIN, attributes={"x": DeviceAttribute(int_=3)})
+    assert adopting.adapt(memory, [changed], ()).devices == (changed,)
+
+
+def test_a_device_that_lost_its_taint_is_never_adopted_without_it() -> None:
+    answer = strip(BROKEN, taints=(), attributes={"y": DeviceAttribute(int_=1)})
+    memory, _ = adopting.learn(Memory(), spec(BROKEN), spec(answer))
+    assert adopting.adapt(memory, [BROKEN], ()).devices == ()
+
+
+def test_a_refused_device_is_left_out_until_it_changes() -> None:
+    memory = adopting.refuse(Memory(), PLAIN, "spec.devices[0] is invalid")
+    offer = adopting.adapt(memory, [PLAIN, DEGRADED], ())
+    assert offer.devices == (DEGRADED,)
+    assert offer.withheld == (("plain", "the API server refuses it: spec.devices[0] is invalid"),)
+    changed = strip(PLAIN, attributes={})
+    assert adopting.adapt(memory, [changed], ()).devices == (changed,)
+
+
+def test_only_features_that_safety_depends_on_are_needed() -> None:
+    assert adopting.find_needed([PLAIN, DEGRADED]) == frozenset()
+    assert adopting.find_needed([PLAIN, BROKEN]) == {TAINTS}
+    assert adopting.find_needed([EVICTED, PART]) == {TAINTS, PARTITIONS}
+
+
+@pytest.mark.parametrize("feature", [TAINTS, PARTITIONS])
+def test_a_probe_tells_what_a_server_stores(feature: str) -> None:
+    probe = adopting.make_probe(IDENTITY, feature)
+    for lacking in (frozenset[str](), frozenset({feature})):
+        memory = adopting.read_probe(Memory(), feature, SliceStore(lacking=lacking).create(probe))
+        assert (memory.missing, memory.present) == (lacking, frozenset({feature}) - lacking)
+
+
+def test_a_probe_that_is_refused_means_the_feature_is_missing() -> None:
+    memory = adopting.read_probe(Memory(present=frozenset({TAINTS})), TAINTS, None)
+    assert memory == Memory(missing=frozenset({TAINTS}))
+
+
+def test_a_feature_that_appears_is_used_again() -> None:
+    stored: ResourceSlice = adopting.make_probe(IDENTITY, TAINTS)
+    memory = adopting.read_probe(Memory(missing=frozenset({TAINTS})), TAINTS, stored)
+    assert adopting.adapt(memory, [BROKEN], ()).devices == (BROKEN,)
+
+
+def test_a_feature_that_goes_away_is_noticed_at_the_next_write() -> None:
+    memory, loss = adopting.learn(Memory(present=frozenset({TAINTS})), spec(BROKEN), spec(strip(BROKEN, taints=())))
+    assert loss is not None
+    assert memory == Memory(missing=frozenset({TAINTS}))
