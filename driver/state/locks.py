@@ -42,7 +42,7 @@ class SharedLock:
 
     @contextlib.contextmanager
     def hold(self, timeout: float) -> Iterator[None]:
-        """Hold the lock alone. Raises `Unavailable` after `timeout` seconds of waiting for it."""
+        """Hold the lock alone. Raises `Unavailable` after `timeout` seconds of waiting for it, or once it is closed."""
         deadline = time.monotonic() + timeout
         if not self._mutex.acquire(timeout=max(timeout, 0)):
             raise Unavailable(f"other claims have kept the records busy for {timeout:.0f} s")
@@ -54,7 +54,8 @@ class SharedLock:
             try:
                 yield
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                if self._file >= 0:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
             self._mutex.release()
 
@@ -67,6 +68,8 @@ class SharedLock:
         os.pwrite(self._file, ((self.read_counter() + 1) % 256**_SIZE).to_bytes(_SIZE, "big"), 0)
 
     def _try(self) -> bool:
+        if self._file < 0:
+            raise Unavailable("the records are closed: the plugin is stopping")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from driver.model.errors import Corrupt, InvalidInput, StorageFailed
+from driver.model.errors import Corrupt, InvalidInput, StorageFailed, Unavailable
 from driver.model.occurrences import Emit, RecordQuarantined
 from driver.model.prepared import CLAIM_UID, Record
 from driver.state import files, record_files
@@ -24,6 +24,7 @@ from driver.state.files import Disk
 from driver.state.locks import SharedLock
 
 _SUFFIX: Final = ".json"
+_CLOSE_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,5 +179,9 @@ class Records:
             yield self._ledger
 
     def close(self) -> None:
-        """Let go of the lock's file; nothing may be used afterwards."""
-        self._lock.close()
+        """Let go of the lock's file; nothing may be used afterwards. Safe to repeat.
+
+        A transaction that does not end soon keeps it until the process ends: another instance must not get in.
+        """
+        with contextlib.suppress(Unavailable), self._lock.hold(_CLOSE_TIMEOUT):
+            self._lock.close()

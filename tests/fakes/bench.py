@@ -134,6 +134,7 @@ class PlainVendor:
     """Edits of every device; by default its device node."""
     common: ContainerEdits = COMMON
     steps_per_device: int = 0
+    """Steps for a device that is given to one claim alone; shares and admin access need none."""
     away: str = ""
     """Why the driver is not there, if it is not."""
     name: str = "bench"
@@ -152,6 +153,7 @@ class PlainVendor:
         steps = tuple(
             Step(name="hold", arguments={"device": target.name, "part": str(part)})
             for target in targets
+            if target.share_id is None and not target.admin_access
             for part in range(self.steps_per_device)
         )
         devices = {target.name: self._edit(target) for target in targets}

@@ -437,3 +437,33 @@ def test_the_boot_id_is_the_kernels(tmp_path: Path) -> None:
     assert len(read_boot_id("/proc")) == 36
     with pytest.raises(Unavailable, match="boot id"):
         read_boot_id(str(tmp_path))
+
+
+# The end
+
+
+def test_a_transaction_that_is_under_way_ends_before_the_records_are_closed(one: Instance) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with one.records.transaction(20) as ledger:
+            held.set()
+            release.wait(20)
+            ledger.put(record())
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(20)
+    closer = threading.Thread(target=one.records.close)
+    closer.start()
+    release.set()
+    thread.join()
+    closer.join()
+    assert [entry.uid for entry in one.records._ledger.all()] == [UID]
+
+
+def test_closed_records_say_so(one: Instance) -> None:
+    one.records.close()
+    one.records.close()
+    with pytest.raises(Unavailable, match="closed"), one.records.transaction(1):
+        pass
