@@ -238,25 +238,18 @@ class _Search:
         return "; ".join(reasons)
 
     def _explain_request(self, request: Request) -> str:
-        matching = [candidate for candidate in self.stock.candidates if request.selects(candidate)]
+        candidates = self.stock.candidates
+        matching = [candidate for candidate in candidates if request.selects(candidate)]
         free = [candidate for candidate in matching if candidate.id not in self.stock.allocated]
         usable = [candidate for candidate in free if request.find_taint(candidate.device) is None]
         count = len(matching) if request.wanted.allocation_mode == "All" else request.wanted.count
-        facts = [
-            f"{request} needs {count} of {len(self.stock.candidates)} devices",
-            f"{len(matching)} match its selectors",
-        ]
+        facts = [f"request {request.name} needs {count} of {len(candidates)} devices"]
+        facts.append(f"{len(matching)} match its selectors")
         if len(free) < len(matching):
             facts.append(f"{len(matching) - len(free)} of them are allocated")
         if len(usable) < len(free):
             facts.append(f"{len(free) - len(usable)} are tainted")
         if count and len(usable) >= count:
-            attributes = [
-                f"{'matchAttribute' if state.constraint.match_attribute else 'distinctAttribute'} "
-                f"{state.constraint.match_attribute or state.constraint.distinct_attribute}"
-                for state in self._concerned(request)
-            ]
-            facts.append(
-                f"no {count} of the {len(usable)} usable ones satisfy {' and '.join(attributes) or 'all requests'}"
-            )
+            rules = " and ".join(str(state) for state in self._concerned(request)) or "all requests"
+            facts.append(f"no {count} of the {len(usable)} usable ones satisfy {rules}")
         return ", ".join(facts)

@@ -96,6 +96,11 @@ class ConstraintState:
     constraint: Constraint
     _values: list[DeviceAttribute] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        if self.constraint.match_attribute:
+            return f"matchAttribute {self.constraint.match_attribute}"
+        return f"distinctAttribute {self.constraint.distinct_attribute}"
+
     def concerns(self, request: str) -> bool:
         """Say whether it is about a request; the name of a request covers its subrequests."""
         wanted = self.constraint.requests

@@ -1,0 +1,111 @@
+"""What happens in `accel-dra demo`: start a cluster, run examples one by one, tell, perhaps keep it running.
+
+Called by `demo`. Promises that no thread, process or file of the cluster is left when it returns or is interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from driver.cli import demo_text
+from driver.model.errors import DriverError, InvalidInput
+from driver.simulation import manifests, workloads
+from driver.simulation.cluster import Cluster, ClusterOptions
+from driver.simulation.nodes import NodeSpec
+
+NODES: Final = {"hgx-h100": "hgx-h100", "a100": "a100-mesh-mig", "l40s": "l40s"}
+"""Nodes of the demo, and the hardware in each as the simulated vendor's data names it."""
+SELECTION: Final = (
+    "single-gpu",
+    "nvlink-pair",
+    "partition",
+    "first-available",
+    "two-requests",
+    "extended-resource",
+    "unsatisfiable",
+)
+NAMESPACE: Final = "demo"
+PIPE_WIDTH: Final = 110
+SECONDS_BEFORE_PROGRESS: Final = 1.0
+
+
+def run(examples: Sequence[str], vendor: str, port: int, *, serve: bool) -> bool:
+    """Run the demo; return whether every workload behaved as promised. Raises `DriverError`."""
+    folders = _find(examples or SELECTION)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPE_WIDTH)
+    started = time.monotonic()
+    specs = [NodeSpec(name=name, hardware=hardware, vendor=vendor) for name, hardware in NODES.items()]
+    with _start(specs, port) as cluster:
+        demo_text.show_nodes(console, {name: cluster.slices(name) for name in cluster.nodes})
+        reports = [_run_example(console, cluster, folder) for folder in folders]
+        demo_text.show_summary(console, reports, time.monotonic() - started)
+        if serve:
+            _serve(console, cluster)
+    return not any(report.problem for report in reports)
+
+
+def _find(names: Sequence[str]) -> list[Path]:
+    known = {path.name: path for path in manifests.examples()}
+    for name in names:
+        if name not in known:
+            raise InvalidInput("EXAMPLE", name, ", ".join(known))
+    return [known[name] for name in names]
+
+
+@contextlib.contextmanager
+def _start(specs: Sequence[NodeSpec], port: int) -> Iterator[Cluster]:
+    cluster = Cluster(specs, ClusterOptions(port=port))
+    try:
+        with _progress("Starting three nodes, each with a kubelet and the real node plugin…"):
+            _open(cluster, port)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _open(cluster: Cluster, port: int) -> None:
+    try:
+        cluster.start()
+    except OSError as error:
+        raise DriverError(f"the API server cannot listen on port {port}: {error.strerror or error}") from error
+    cluster.wait_ready()
+    cluster.create_namespace(NAMESPACE)
+
+
+def _run_example(console: Console, cluster: Cluster, folder: Path) -> workloads.Report:
+    with _progress(f"Running {folder.name}…"):
+        report = workloads.run(cluster, folder, NAMESPACE)
+    demo_text.show_report(console, report)
+    return report
+
+
+def _serve(console: Console, cluster: Cluster) -> None:
+    demo_text.show_access(console, cluster.kubeconfig, manifests.find("examples"), NAMESPACE)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """Say what is being done once it takes longer than a second, if a person is watching."""
+    console = Console(stderr=True)
+    status = console.status(text)
+    timer = threading.Timer(SECONDS_BEFORE_PROGRESS, status.start)
+    if console.is_terminal:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if console.is_terminal:
+            timer.join()
+            status.stop()

@@ -1,0 +1,135 @@
+"""What `accel-dra demo` says: nodes, one block a workload, a summary.
+
+Called by `demo_flow`; prints and decides nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from driver.model import vocabulary
+from driver.model.slices import Device
+from driver.simulation.objects import Slice
+from driver.simulation.workloads import Got, Report, View
+
+_INDENT: Final = 2
+_LABEL: Final = 6
+_SHORT: Final = 9
+_READABLE: Final = (
+    (re.compile(r'device\.(?:attributes|capacity)\["[^"]+"\]\.\??(\w+)(?:\.orValue\([^()]*(?:\([^()]*\))?\))?'), r"\1"),
+    (re.compile(r'\.isGreaterThan\(quantity\("([^"]+)"\)\)'), r" > \1"),
+    (re.compile(r'\.isLessThan\(quantity\("([^"]+)"\)\)'), r" < \1"),
+    (re.compile(r'\.compareTo\(quantity\("([^"]+)"\)\) (==|!=|<=|>=|<|>) 0'), r" \2 \1"),
+)
+"""How a person would write what selectors say in CEL; for display only."""
+
+
+def show_nodes(console: Console, nodes: Mapping[str, Sequence[Slice]]) -> None:
+    """List the nodes and what is published about each."""
+    console.print(Text("Three nodes in one process; the node plugin on each is the real one.", style="bold"))
+    table = Table.grid(padding=(0, 2))
+    for name, slices in nodes.items():
+        devices = [device for each in slices for device in each.spec.devices]
+        table.add_row(Text(name, style="cyan"), Text(_summarize(devices)))
+    _print_indented(console, table)
+
+
+def _print_indented(console: Console, table: Table) -> None:
+    console.print(Padding(table, (0, 0, 1, _INDENT), expand=False))
+
+
+def _summarize(devices: Sequence[Device]) -> str:
+    kinds = Counter((_read(device, vocabulary.MODEL), _read(device, vocabulary.PROFILE)) for device in devices)
+    domains = Counter(filter(None, (_read(device, vocabulary.INTERCONNECT_DOMAIN) for device in devices)))
+    parts = [f"{count} {model}{f' parts {profile}' if profile else ''}" for (model, profile), count in kinds.items()]
+    return ", ".join([*parts, *(f"{count} of them linked" for count in domains.values())])
+
+
+def _read(device: Device, name: str) -> str:
+    attribute = device.attributes.get(name)
+    return attribute.string or "" if attribute else ""
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Print what one workload asked for, what it got, what its containers see, and whether that was promised."""
+    mark = Text("✗ ", style="bold red") if report.problem else Text("✓ ", style="bold green")
+    state = (
+        f"running after {report.seconds:.2f} s" if report.phase == "Running" else f"{report.phase.lower()}, as promised"
+    )
+    verdict = Text(report.problem or state, style="red" if report.problem else "dim")
+    console.print(Text.assemble(mark, (report.title, "bold"), f" ({report.name}): ", verdict))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", width=_LABEL, no_wrap=True)
+    for label, text in _lines(report):
+        table.add_row(label, text)
+    _print_indented(console, table)
+
+
+def _lines(report: Report) -> list[tuple[str, Text]]:
+    lines = [("asked", Text(make_readable(reason))) for reason in report.reasons]
+    if report.phase != "Running":
+        lines += [("waits", Text(reason)) for reason in report.message.partition(": ")[2].split("; ")]
+    devices = {got.device.name: got for view in report.views for got in view.got}
+    lines += [("got", _show_device(got)) for got in devices.values()]
+    lines += [("sees", _show_view(view)) for view in report.views]
+    return lines
+
+
+def make_readable(reason: str) -> str:
+    """Return a reason with its selectors as a person would write them."""
+    for pattern, replacement in _READABLE:
+        reason = pattern.sub(replacement, reason)
+    return reason
+
+
+def _show_device(got: Got) -> Text:
+    facts = [got.text(vocabulary.MODEL), got.text(vocabulary.PROFILE), got.memory]
+    if numa := got.text(vocabulary.NUMA_NODE):
+        facts.append(f"NUMA {numa}")
+    if domain := got.text(vocabulary.INTERCONNECT_DOMAIN):
+        facts.append(f"link {domain}")
+    return Text.assemble((got.node, "cyan"), " ", (got.device.name, "cyan"), f" {', '.join(filter(None, facts))}")
+
+
+def _show_view(view: View) -> Text:
+    if not view.got:
+        return Text.assemble((view.name, "bold"), ": nothing")
+    nodes = [node.path for node in view.contents.device_nodes]
+    variables = [f"{name}={_shorten(value)}" for name, value in view.contents.env.items()]
+    mounts = f"{len(view.contents.mounts)} mount{'s' if len(view.contents.mounts) != 1 else ''}"
+    return Text.assemble((view.name, "bold"), f": {' '.join([*nodes, *variables])}, {mounts}")
+
+
+def _shorten(value: str) -> str:
+    return value if len(value) <= _SHORT + 1 else f"{value[:_SHORT]}…"
+
+
+def show_summary(console: Console, reports: Sequence[Report], seconds: float) -> None:
+    """Print how many workloads behaved as promised."""
+    good = sum(not report.problem for report in reports)
+    style = "bold green" if good == len(reports) else "bold red"
+    console.print(Text(f"{good} of {len(reports)} workloads behaved as promised, in {seconds:.1f} s.", style=style))
+
+
+def show_access(console: Console, kubeconfig: Path, examples: Path, namespace: str) -> None:
+    """Print how to reach the cluster with kubectl."""
+    lines = (
+        f"export KUBECONFIG={kubeconfig}",
+        "kubectl get nodes,resourceslices,deviceclasses",
+        f"kubectl -n {namespace} get pods,resourceclaims",
+        f"kubectl -n {namespace} describe pod unsatisfiable",
+        f"kubectl apply -f {examples / 'shared-gpu'}",
+        "kubectl get pods -w",
+    )
+    console.print(Text("\nThe cluster keeps running; Ctrl-C ends it. In another terminal:", style="bold"))
+    for line in lines:
+        console.print(Text(f"  {line}"), soft_wrap=True)

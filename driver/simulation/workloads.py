@@ -1,0 +1,263 @@
+"""Example workloads on the embedded cluster: run one, look at what it got and why, judge it. For demo and tests.
+
+What an example must lead to is written here, beside the examples' own words: the demo ends with success only if every
+workload behaved as promised, and the tests run every folder there is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from driver.model import quantities, vocabulary
+from driver.model.slices import Device, DeviceAttribute
+from driver.simulation import manifests
+from driver.simulation.access import CLAIMS, CLASSES
+from driver.simulation.cluster import Cluster
+from driver.simulation.objects import Claim, Constraint, DeviceRequest, Pod, Request
+from driver.simulation.runtime.injection import Contents
+
+TIMEOUT: Final = 30.0
+_PATIENCE: Final = 1.0
+"""Seconds a pod may be unschedulable before that is taken for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """One device of a container, with what is published about it."""
+
+    request: str
+    node: str
+    driver: str
+    device: Device
+
+    def text(self, name: str) -> str:
+        """Return an attribute as text, empty if the device does not have it."""
+        attribute = self.device.attributes.get(name)
+        return "" if attribute is None else _show(attribute)
+
+    @property
+    def memory(self) -> str:
+        """Its memory in GiB, as people say it; empty if unknown."""
+        capacity = self.device.capacity.get(vocabulary.MEMORY)
+        return f"{float(quantities.parse(capacity.value)) / 2**30:.4g} GiB" if capacity else ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One container: the devices it was given and what it would find."""
+
+    name: str
+    got: tuple[Got, ...]
+    contents: Contents
+
+    @property
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Its devices by node and name."""
+        return frozenset((each.node, each.device.name) for each in self.got)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one example."""
+
+    name: str
+    title: str
+    phase: str
+    seconds: float
+    message: str = ""
+    """Why the pod waits, if it does."""
+    views: tuple[View, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Which class, selectors and constraints led to these devices, one sentence each."""
+    problem: str = ""
+    """In what it differs from what was promised; empty if it does not."""
+
+    def view(self, container: str) -> View:
+        """Return what a container of this name sees; nothing if there is none."""
+        none = View(container, (), Contents({}))
+        return next((view for view in self.views if view.name == container), none)
+
+
+def run(cluster: Cluster, folder: Path, namespace: str) -> Report:
+    """Create the objects of an example and wait until its pod runs or cannot be scheduled."""
+    documents = manifests.read(folder)
+    manifests.apply(cluster.objects, documents, namespace)
+    names = [str(_metadata(each)["name"]) for each in documents if each.get("kind") == "Pod"]
+    started = time.monotonic()
+    pod = cluster.wait(lambda: _settled(cluster, names[0], namespace, started), f"pod {names[0]}", TIMEOUT)
+    report = _describe(cluster, folder, pod, time.monotonic() - started)
+    check = CHECKS.get(folder.name)
+    return replace(report, problem=check(report) if check else "nothing is promised for this example")
+
+
+def _metadata(document: Mapping[str, object]) -> Mapping[str, object]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _settled(cluster: Cluster, name: str, namespace: str, started: float) -> Pod | None:
+    pod = cluster.pod(name, namespace)
+    scheduled = pod.condition("PodScheduled")
+    is_refused = scheduled is not None and scheduled.status == "False" and time.monotonic() - started > _PATIENCE
+    return pod if pod.status.phase == "Running" or is_refused else None
+
+
+def _describe(cluster: Cluster, folder: Path, pod: Pod, seconds: float) -> Report:
+    claims = _find_claims(cluster, pod)
+    devices = {
+        (each.spec.node_name, each.spec.driver, device.name): device
+        for each in cluster.slices(pod.spec.node_name)
+        for device in each.spec.devices
+    }
+    scheduled = pod.condition("PodScheduled")
+    return Report(
+        name=folder.name,
+        title=(folder / "README.md").read_text().splitlines()[0].lstrip("# "),
+        phase=pod.status.phase or "Pending",
+        seconds=seconds,
+        message=scheduled.message if scheduled else "",
+        views=_look(cluster, pod, claims, devices),
+        reasons=tuple(reason for claim in claims for reason in _explain(cluster, claim, devices)),
+    )
+
+
+def _find_claims(cluster: Cluster, pod: Pod) -> list[Claim]:
+    names = [pod.claim_name(entry) for entry in pod.spec.resource_claims]
+    special = pod.status.extended_resource_claim_status
+    names += [special.resource_claim_name] if special else []
+    return [cluster.objects.get(CLAIMS, name, pod.metadata.namespace) for name in names if name]
+
+
+Published = Mapping[tuple[str, str, str], Device]
+"""Devices by pool, driver and name."""
+
+
+def _look(cluster: Cluster, pod: Pod, claims: list[Claim], devices: Published) -> tuple[View, ...]:
+    sandbox = cluster.sandbox(pod)
+    if sandbox is None:
+        return ()
+    requests = {
+        (result.pool, result.device): (result.request, result.driver)
+        for claim in claims
+        if claim.status.allocation
+        for result in claim.status.allocation.devices.results
+    }
+    views: list[View] = []
+    for container in pod.spec.containers:
+        prepared = cluster.nodes[pod.spec.node_name].kubelet.claims.devices(pod, container)
+        got: dict[tuple[str, str], Got] = {}
+        for each in prepared:
+            request, driver = requests[each.pool_name, each.device_name]
+            device = devices[each.pool_name, driver, each.device_name]
+            got[each.pool_name, each.device_name] = Got(request, each.pool_name, driver, device)
+        views.append(View(container.name, tuple(got.values()), sandbox.containers[container.name].contents))
+    return tuple(views)
+
+
+def _explain(cluster: Cluster, claim: Claim, devices: Published) -> list[str]:
+    results = claim.status.allocation.devices.results if claim.status.allocation else ()
+    chosen = [result.request for result in results]
+    reasons = [reason for each in claim.spec.devices.requests for reason in _explain_request(cluster, each, chosen)]
+    return reasons + [_explain_constraint(claim, each, devices) for each in claim.spec.devices.constraints]
+
+
+def _explain_request(cluster: Cluster, request: Request, chosen: list[str]) -> list[str]:
+    if request.exactly is not None:
+        return [_say(cluster, request.name, request.exactly)]
+    lines: list[str] = []
+    for sub in request.first_available:
+        name = f"{request.name}/{sub.name}"
+        verdict = "taken" if name in chosen else "not available"
+        lines.append(f"{_say(cluster, name, sub)}: {verdict}")
+        if name in chosen:
+            break
+    return lines
+
+
+def _say(cluster: Cluster, name: str, wanted: DeviceRequest) -> str:
+    device_class = cluster.objects.get(CLASSES, wanted.device_class_name)
+    count = "all" if wanted.allocation_mode == "All" else str(wanted.count)
+    selectors = [each.cel.expression.strip() for each in wanted.selectors if each.cel]
+    own = f" where {' and '.join(selectors)}" if selectors else ""
+    return f"{name}: {count} of class {device_class.metadata.name}{own}"
+
+
+def _explain_constraint(claim: Claim, constraint: Constraint, devices: Published) -> str:
+    name = constraint.match_attribute or constraint.distinct_attribute
+    word = "equal" if constraint.match_attribute else "distinct"
+    results = claim.status.allocation.devices.results if claim.status.allocation else ()
+    found = [devices[each.pool, each.driver, each.device].attributes.get(name) for each in results]
+    values = sorted({_show(each) for each in found if each is not None})
+    requests = " and ".join(constraint.requests) or "all requests"
+    shown = f" ({', '.join(values)})" if values else ""
+    return f"{requests}: {word} {name}{shown}"
+
+
+def _show(attribute: DeviceAttribute) -> str:
+    for value in (attribute.string, attribute.version, attribute.int_):
+        if value is not None:
+            return str(value)
+    return str(attribute.bool_).lower()
+
+
+Check = Callable[[Report], str]
+
+
+def _running(report: Report, **counts: int) -> str:
+    """Return what is wrong about a pod that must run with so many devices in each container."""
+    if report.phase != "Running":
+        return f"the pod is {report.phase}: {report.message}"
+    for name, count in counts.items():
+        view = report.view(name)
+        if len(view.got) != count:
+            return f"container {name} has {len(view.got)} devices instead of {count}"
+        if bool(view.contents.device_nodes) != bool(count):
+            return f"container {name} has {len(view.contents.device_nodes)} device nodes for {count} devices"
+    return ""
+
+
+def _same(report: Report, attribute: str) -> str:
+    values = {got.text(attribute) for view in report.views for got in view.got}
+    return "" if len(values) == 1 and values != {""} else f"{attribute} differs: {sorted(values)}"
+
+
+def _check_shared(report: Report) -> str:
+    if problem := _running(report, server=1, profiler=1, logger=0):
+        return problem
+    return "" if report.view("server").names == report.view("profiler").names else "the containers have different GPUs"
+
+
+def _check_two_requests(report: Report) -> str:
+    if problem := _running(report, prefill=1, decode=1) or _same(report, vocabulary.INTERCONNECT_DOMAIN):
+        return problem
+    return "both containers have the same GPU" if report.view("prefill").names == report.view("decode").names else ""
+
+
+def _check_partition(report: Report) -> str:
+    if problem := _running(report, main=1):
+        return problem
+    profile = report.view("main").got[0].text(vocabulary.PROFILE)
+    return "" if profile == "1g.10gb" else f"the profile is {profile!r}"
+
+
+def _check_unsatisfiable(report: Report) -> str:
+    if report.phase != "Pending":
+        return f"the pod is {report.phase}, though no device can satisfy its claim"
+    return "" if "match its selectors" in report.message else f"nothing says why: {report.message!r}"
+
+
+CHECKS: Final[Mapping[str, Check]] = {
+    "single-gpu": lambda report: _running(report, main=1),
+    "nvlink-pair": lambda report: _running(report, main=2) or _same(report, vocabulary.INTERCONNECT_DOMAIN),
+    "partition": _check_partition,
+    "first-available": lambda report: _running(report, main=1),
+    "shared-gpu": _check_shared,
+    "two-requests": _check_two_requests,
+    "extended-resource": lambda report: _running(report, main=1),
+    "same-numa-node": lambda report: _running(report, main=2) or _same(report, vocabulary.NUMA_NODE),
+    "unsatisfiable": _check_unsatisfiable,
+}
