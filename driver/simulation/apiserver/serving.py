@@ -107,11 +107,11 @@ class HttpEdge:
                     await response.write(b"".join(lines))
                 if not watch.ended() and not await self._wait(changed, deadline):
                     break
+            await response.write_eof()
         except ConnectionError:
-            return response
+            pass  # the client went away, which is how most watches end
         finally:
             stop()
-        await response.write_eof()
         return response
 
     async def _wait(self, changed: asyncio.Event, deadline: float | None) -> bool:
