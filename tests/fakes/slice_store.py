@@ -18,16 +18,24 @@ from driver.model.errors import Conflict, Rejected
 from driver.model.slices import MAX_DEVICES, Device, ResourceSlice
 
 Report = Callable[[ResourceSlice, ResourceSlice], None]
+Observe = Callable[[str, ResourceSlice, int], None]
+"""Kind of event, the slice, the version of the change."""
 
 
 class SliceStore:
     """One server's slices. `writes` counts what changed something."""
 
-    def __init__(self, *, lacking: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, lacking: frozenset[str] = frozenset(), observe: Observe = lambda *_: None) -> None:
         self.slices: dict[str, ResourceSlice] = {}
         self.lacking = lacking
         self.writes = 0
+        self._observe = observe
         self._version = 0
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return self._version
 
     def list(self) -> tuple[ResourceSlice, ...]:
         """All slices by name."""
@@ -59,12 +67,17 @@ class SliceStore:
         """DELETE with preconditions; gone already is fine."""
         if doomed.metadata.name in self.slices:
             self._find(doomed)
-            self._next()
-            del self.slices[doomed.metadata.name]
+            self.remove(doomed.metadata.name)
+
+    def remove(self, name: str) -> None:
+        """Delete behind the owner's back."""
+        gone = self.slices.pop(name)
+        self._observe("DELETED", gone, self._next())
 
     def wipe(self) -> None:
-        """Delete everything, as a kubelet does when it starts."""
-        self.slices.clear()
+        """Delete everything one by one, as a kubelet does when it starts."""
+        for name in sorted(self.slices):
+            self.remove(name)
 
     def tamper(self, name: str, devices: tuple[Device, ...]) -> None:
         """Change a slice's devices behind its owner's back."""
@@ -97,7 +110,9 @@ class SliceStore:
             shared_counters=() if PARTITIONS in self.lacking else wanted.spec.shared_counters,
         )
         stored = msgspec.structs.replace(_rename(wanted, resource_version=str(version)), spec=spec)
+        kind = "MODIFIED" if stored.metadata.name in self.slices else "ADDED"
         self.slices[stored.metadata.name] = stored
+        self._observe(kind, stored, version)
         return stored
 
     def _drop(self, device: Device) -> Device:

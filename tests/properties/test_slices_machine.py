@@ -129,7 +129,7 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete_one(self, data: st.DataObject) -> None:
         if self.store.slices:
-            self.store.slices.pop(data.draw(st.sampled_from(sorted(self.store.slices))))
+            self.store.remove(data.draw(st.sampled_from(sorted(self.store.slices))))
 
     @rule(data=st.data(), devices=inventories)
     def tamper(self, data: st.DataObject, devices: tuple[Device, ...]) -> None:
