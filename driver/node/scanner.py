@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from driver.contract import Vendor
 from driver.model.devices import Inventory, Snapshot
@@ -16,6 +17,8 @@ from driver.model.errors import DriverError
 from driver.model.occurrences import Emit, HardwareScanned, HardwareUnavailable
 
 Build = Callable[[Snapshot], Inventory]
+
+_LAST_LOOK_SECONDS: Final = 5.0
 
 
 class Scanner:
@@ -59,10 +62,10 @@ class Scanner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a look under way is finished first."""
+        """End the thread; a look under way may finish, but a driver that hangs cannot hold up the end."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_LOOK_SECONDS)
 
     @property
     def alive(self) -> bool:
