@@ -223,6 +223,7 @@ HISTORIES = settings(
 )
 
 
+@pytest.mark.timeout(600)  # a failure is first made as small as possible, which takes minutes
 @pytest.mark.parametrize("node", [Node, NodeWithSteps])
 def test_the_laws_hold_over_any_history(node: type[Node]) -> None:
     case = node.TestCase
