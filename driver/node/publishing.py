@@ -17,7 +17,7 @@ from driver.core.settling import Instance, Settling
 from driver.core.slicing import Identity, Layout, SlicePlan, Withheld
 from driver.kube.slices import Refused, Written
 from driver.kube.watching import Change, What
-from driver.model.occurrences import DevicesWithheld, Emit, FieldsDropped, SlicesPublished
+from driver.model.occurrences import DevicesWithheld, Emit, FieldsDropped, PublishFailed, SlicesPublished
 from driver.model.slices import CounterSet, Device, ResourceSlice
 
 _AGAIN: Final = 0.0
@@ -61,7 +61,7 @@ class Rounds:
         self._settling = Settling()
         self._known: dict[str, str] = {}
         self._withheld: Withheld = ()
-        self._losses: dict[str, adopting.Loss] = {}
+        self._losses: set[adopting.Loss] = set()
         self._reported = False
 
     def warm_up(self) -> None:
@@ -111,6 +111,7 @@ class Rounds:
     def forget_server(self) -> None:
         """Try again what the server did not take: its features may have been turned on."""
         self._memory = Memory()
+        self._losses.clear()
 
     def _identify(self) -> Identity:
         place = self._place
@@ -142,7 +143,11 @@ class Rounds:
         touched = {each.metadata.uid for each in (*plan.update, *plan.delete)}
         overwritten = [each for each in published if each.metadata.uid in touched]
         younger = settling.find_younger(self._place.instance, overwritten)
+        was_holding = self._settling.held_until is not None
         self._settling, wait = settling.hold_back(self._settling, younger, self._clock())
+        if wait and not was_holding:
+            text = f"instance {younger}, which started after us, publishes something else; it goes first"
+            self._emit(PublishFailed("HeldBack", text, wait))
         return wait
 
     def _write(self, plan: SlicePlan, laid_out: Layout, started: float) -> float | None:
@@ -165,8 +170,8 @@ class Rounds:
             self._report_loss(stored.metadata.name, loss)
 
     def _report_loss(self, name: str, loss: adopting.Loss) -> None:
-        if self._losses.get(name) != loss:
-            self._losses[name] = loss
+        if loss not in self._losses:
+            self._losses.add(loss)
             self._emit(FieldsDropped(self._place.node, name, loss.fields, loss.features))
 
     def _finish(self, plan: SlicePlan, laid_out: Layout, started: float) -> None:

@@ -103,6 +103,8 @@ class SliceServer:
         if request.path == f"/api/v1/nodes/{self.node}":
             return Reply(body={"metadata": {"name": self.node, "uid": self.node_uid}})
         name = request.path.removeprefix(PATH).removeprefix("/")
+        if name == request.path.removeprefix("/"):
+            return status(404, f"{request.path} not found")
         if request.method == "POST":
             return self._create(request)
         if request.method == "GET":

@@ -472,6 +472,17 @@ def test_two_versions_that_disagree_settle_on_what_the_younger_publishes(server:
                 quiet(server)
     assert server.store.writes == writes
     assert server.names() == ["gpu-0", "gpu-1", "gpu-2"]
+    held = [each for each in old.failures() if each.reason == "HeldBack"]
+    assert [each.retry_in for each in held] == [30.0]
+    assert "/i5, which started after us" in held[0].error
+
+
+def test_a_node_name_that_is_wrong_is_told(server: SliceServer) -> None:
+    server.node = "somewhere-else"
+    with Plugin(server, make(1)) as plugin:
+        wait_until(lambda: any(each.reason == "NotFound" for each in plugin.failures()))
+    told = next(each for each in plugin.failures() if each.reason == "NotFound")
+    assert "the node name has to be that of this machine's Node object" in told.error
 
 
 # The end
