@@ -1,8 +1,9 @@
-"""What to repair when the plugin starts: records against CDI files against the boot.
+"""What to repair: records against CDI files against the boot when the plugin starts, records against claims later.
 
-Called by `node.transactions` before the plugin registers, under the lock of the records, so that a record in the
-phase `preparing` is always one whose writer died. Promises that after the repairs every claim is as if it had never
-been touched or had always been complete. It must not touch files of anyone else.
+`plan_repairs` is called by `node.recovery` before the plugin registers, under the lock of the records, so that a
+record in the phase `preparing` is always one whose writer died. Promises that after the repairs every claim is as if
+it had never been touched or had always been complete. It must not touch files of anyone else.
+`explain_stale` is called by `node.collecting`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from driver.core import cdi
+from driver.model.claims import ResourceClaim
 from driver.model.prepared import Phase, Record
 
 
@@ -48,3 +50,20 @@ def plan_repairs(
         restore=current,
         renew=tuple(record for record in prepared if record.boot_id != boot_id),
     )
+
+
+def explain_stale(record: Record, claim: ResourceClaim | None, driver: str, pool: str) -> str:
+    """Return why a record belongs to no claim any more, an empty text if it does.
+
+    `claim` is what the API server has under the record's name, None if it has nothing.
+    """
+    if claim is None:
+        return "the claim does not exist any more"
+    if claim.metadata.uid != record.uid:
+        return f"the claim was replaced by one with UID {claim.metadata.uid}"
+    if claim.status.allocation is None:
+        return "the claim is not allocated any more"
+    results = claim.status.allocation.devices.results
+    if not any(result.driver == driver and result.pool == pool for result in results):
+        return "the claim is allocated elsewhere now"
+    return ""

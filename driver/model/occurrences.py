@@ -115,6 +115,14 @@ class RepairFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleClaimReleased:
+    """A claim that exists no longer was unprepared, because nobody else did; `reason` in one sentence."""
+
+    claim: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataFailed:
     """Device metadata (KEP-5304) of a claim could not be written; it is prepared without."""
 
@@ -152,6 +160,7 @@ Occurrence = (
     | RecordQuarantined
     | Recovered
     | RepairFailed
+    | StaleClaimReleased
     | MetadataFailed
     | Registered
     | HealthReported

@@ -110,6 +110,7 @@ class Plugin:
             self._watchdog.start()
         self._scanner.scanned.wait(_FIRST_LOOK_SECONDS)
         self._preparer.recover()
+        self._preparer.start_collecting()
         self._servers.start()
 
     def stop(self) -> None:

@@ -21,6 +21,7 @@ from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
 from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
+from driver.node.collecting import Collector
 from driver.node.recovery import Recovery
 from driver.node.transactions import Site, Transactions
 from driver.settings import Settings
@@ -35,6 +36,10 @@ _LONGEST_PAUSE: Final = 2.0
 """Seconds between tries: short enough to use an API server at once when it is back."""
 _CLAIMS_AT_A_TIME: Final = 8
 """Claims of calls with several claims that are read at the same time."""
+
+_FIRST_COLLECTION: Final = 15.0
+_COLLECTION_INTERVAL: Final = 300.0
+"""Seconds between looks for claims that exist no longer: one GET for each prepared claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,30 +70,42 @@ def open_preparer(settings: Settings, vendor: Vendor, outside: Outside, disk: Di
     documents = MetadataDir(settings.records_root, disk) if settings.device_metadata else None
     records = Records(settings.records_root, disk, outside.emit)
     transactions = Transactions(site, vendor, specs, documents, outside.emit)
-    recovery = Recovery(transactions, records, specs, documents, outside.emit)
-    return Preparer(transactions, records, recovery, outside, settings.prepare_deadline)
+    keepers = Keepers(
+        Recovery(transactions, records, specs, documents, outside.emit),
+        Collector(transactions, records, outside.fetch, outside.clock, outside.emit),
+    )
+    return Preparer(transactions, records, keepers, outside, settings.prepare_deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Keepers:
+    """What keeps records true: once at start, and from time to time."""
+
+    recovery: Recovery
+    collector: Collector
 
 
 class Preparer:
     """Prepares and unprepares claims. `deadline` is how many seconds one call may take with all its tries."""
 
     def __init__(
-        self, transactions: Transactions, records: Records, recovery: Recovery, outside: Outside, deadline: float
+        self, transactions: Transactions, records: Records, keepers: Keepers, outside: Outside, deadline: float
     ) -> None:
         self._transactions = transactions
         self._records = records
-        self._recovery = recovery
+        self._keepers = keepers
         self._outside = outside
         self._deadline = deadline
         self._attempts = _Attempts()
         self._pool = futures.ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="prepare")
+        self._collecting = threading.Thread(target=self._collect, name="collector", daemon=True)
 
     def recover(self) -> Recovered:
         """Repair what a crash, a reboot or a lost CDI folder has left; to be called once, before registration.
 
         Raises `Unavailable` if another instance keeps the records busy, `StorageFailed` if they cannot be read.
         """
-        return self._recovery.run(self._outside.inventory())
+        return self._keepers.recovery.run(self._outside.inventory())
 
     def prepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
         """Answer for each claim, by UID: its devices or one error. The same again gives the same again."""
@@ -102,10 +119,29 @@ class Preparer:
         """Undo each claim, by UID: an empty text, or why it has to be tried again. Unknown claims are done already."""
         return {ref.uid: self._unprepare_one(ref) for ref in refs}
 
+    def start_collecting(self) -> None:
+        """Release claims that exist no longer, from now until `Outside.wait` says that the plugin is being stopped."""
+        self._collecting.start()
+
+    def collect(self) -> int:
+        """Look once for claims that exist no longer; return how many were released after having been gone for long."""
+        return self._keepers.collector.look()
+
     def close(self) -> None:
-        """Wait for calls in progress and let go of threads and files."""
+        """Wait for calls in progress and let go of threads and files. `Outside.wait` must return True by now."""
+        if self._collecting.is_alive():
+            self._collecting.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._records.close()
+
+    def _collect(self) -> None:
+        pause = _FIRST_COLLECTION
+        while not self._outside.wait(pause):
+            pause = _COLLECTION_INTERVAL
+            try:
+                self.collect()
+            except Exception as error:  # noqa: BLE001 - top of a thread that must not end
+                self._outside.on_fault("collect", error)
 
     def _prepare_one(self, ref: ClaimRef, end: float) -> PrepareAnswer:
         started = self._outside.clock()

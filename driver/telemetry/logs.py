@@ -73,6 +73,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
     occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
+    occurrences.StaleClaimReleased: "a claim that exists no longer was unprepared",
     occurrences.MetadataFailed: "device metadata could not be written, the claim is prepared without",
     occurrences.Registered: "the kubelet answered to our registration",
     occurrences.HealthReported: "health of a device changed",
@@ -98,6 +99,7 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.PublishFailed()
             | occurrences.FieldsDropped()
             | occurrences.MetadataFailed()
+            | occurrences.StaleClaimReleased()
         ):
             return logging.WARNING
         case _:
