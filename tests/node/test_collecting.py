@@ -110,8 +110,12 @@ def test_after_a_boot_nothing_runs_and_nothing_is_waited_for(bench: Bench, prepa
     again.close()
 
 
-@pytest.mark.parametrize("error", [Unavailable("connection refused"), Forbidden("no")])
-def test_an_api_server_that_does_not_answer_decides_nothing(bench: Bench, preparer: Preparer, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"), [(Unavailable("connection refused"), set()), (Forbidden("no"), {RepairFailed})]
+)
+def test_an_api_server_that_does_not_answer_decides_nothing(
+    bench: Bench, preparer: Preparer, error: Exception, told: set[type]
+) -> None:
     def fetch(_namespace: str, _name: str) -> ResourceClaim:
         raise error
 
