@@ -177,5 +177,5 @@ class World(RuleBasedStateMachine):
         assert [each.metadata.name[:6] for each in published] == [f"{index:05x}-" for index in range(len(published))]
 
 
-World.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+World.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
 TestWorld = World.TestCase
