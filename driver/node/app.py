@@ -169,8 +169,8 @@ class Plugin:
         )
         return open_preparer(self._settings, vendor, outside)
 
-    def _fetch(self, namespace: str, name: str) -> ResourceClaim:
-        return claims.fetch(self._client, namespace, name)
+    def _fetch(self, namespace: str, name: str, timeout: float) -> ResourceClaim:
+        return claims.fetch(self._client, namespace, name, timeout=timeout)
 
     def _make_servers(self) -> KubeletServers:
         settings = self._settings

@@ -18,9 +18,13 @@ from driver.model.prepared import ClaimRef, Record
 from driver.node.transactions import Transactions
 from driver.state.records import Records
 
+Fetch = Callable[[str, str, float], ResourceClaim]
+"""Namespace, name and the most seconds to wait, to the claim as the API server has it now. Raises `DriverError`."""
+
 GRACE: Final = 600.0
 """Seconds for which a claim has to be seen gone, ten times what the kubelet's own retries take."""
 _LOCK_TIMEOUT: Final = 30.0
+_READ_TIMEOUT: Final = 10.0
 
 
 class Collector:
@@ -30,7 +34,7 @@ class Collector:
         self,
         transactions: Transactions,
         records: Records,
-        fetch: Callable[[str, str], ResourceClaim],
+        fetch: Fetch,
         clock: Callable[[], float],
         emit: Emit,
     ) -> None:
@@ -64,7 +68,7 @@ class Collector:
     def _explain(self, record: Record) -> str:
         site = self._transactions.site
         try:
-            claim = self._fetch(record.namespace, record.name)
+            claim = self._fetch(record.namespace, record.name, _READ_TIMEOUT)
         except NotFound:
             return explain_stale(record, None, site.driver, site.pool)
         why = explain_stale(record, claim, site.driver, site.pool)

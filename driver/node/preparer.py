@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from driver.contract import Vendor
-from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
 from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
-from driver.node.collecting import Collector
+from driver.node.collecting import Collector, Fetch
 from driver.node.recovery import Recovery
 from driver.node.transactions import Site, Transactions
 from driver.settings import Settings
@@ -32,6 +31,8 @@ from driver.state.metadata_dir import MetadataDir
 from driver.state.records import Records
 
 _FIRST_PAUSE: Final = 0.05
+_SHORTEST_READ: Final = 1.0
+"""Seconds that a read is given even at the very end; the kubelet waits longer than our deadline."""
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between tries: short enough to use an API server at once when it is back."""
 _CLAIMS_AT_A_TIME: Final = 8
@@ -46,8 +47,7 @@ _COLLECTION_INTERVAL: Final = 300.0
 class Outside:
     """What the preparer reaches the world with."""
 
-    fetch: Callable[[str, str], ResourceClaim]
-    """Namespace and name to the claim as the API server has it now. Raises `DriverError`."""
+    fetch: Fetch
     inventory: Callable[[], Inventory | None]
     """The latest look at the hardware, None while its driver is not there."""
     emit: Emit
@@ -187,7 +187,7 @@ class Preparer:
             record = self._transactions.resume(ledger, ref.uid, self._outside.inventory())
         if record is not None:
             return record.devices
-        claim = self._outside.fetch(ref.namespace, ref.name)
+        claim = self._outside.fetch(ref.namespace, ref.name, max(_SHORTEST_READ, self._left(end)))
         with self._records.transaction(self._left(end)) as ledger:
             attempt.check(ref)
             return self._transactions.prepare(ledger, ref, claim, self._outside.inventory())

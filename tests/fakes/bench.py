@@ -208,6 +208,8 @@ class Bench:
     happened: list[Occurrence] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+    """How long each read was given, in seconds."""
     now: float = 0.0
     """Added to the clock by waiting."""
     reach: Callable[[str, str], ResourceClaim] | None = None
@@ -258,6 +260,11 @@ class Bench:
             raise NotFound(f"claim {namespace}/{name} not found")
         return self.claims[name]
 
+    def fetch_within(self, namespace: str, name: str, timeout: float) -> ResourceClaim:
+        """Read a claim as the preparer does, which says how long it may take."""
+        self.limits.append(timeout)
+        return (self.reach or self.fetch)(namespace, name)
+
     def wait(self, seconds: float) -> bool:
         """Let time pass at once."""
         self.now += seconds
@@ -265,7 +272,7 @@ class Bench:
 
     def outside(self) -> Outside:
         return Outside(
-            fetch=self.reach or self.fetch,
+            fetch=self.fetch_within,
             inventory=lambda: self.inventory,
             emit=self.happened.append,
             on_fault=lambda _, error: self.faults.append(error),

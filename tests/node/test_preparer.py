@@ -296,6 +296,9 @@ def test_after_forty_seconds_the_last_error_is_told(bench: Bench, wanted: ClaimR
     assert prepare_one(preparer, wanted).error == "gave up after 40 s: connection refused"
     assert 35 < bench.now <= 40
     assert 15 < len(bench.fetched) < 40
+    assert bench.limits == sorted(bench.limits, reverse=True), "each read is given what is left"
+    assert bench.limits[0] > 39
+    assert 1 <= bench.limits[-1] < 5, "so that the last error arrives before the kubelet gives up after 45 s"
     preparer.close()
 
 
