@@ -207,9 +207,10 @@ class Toleration(Api, frozen=True):
     """DeviceToleration."""
 
     key: str = ""
-    operator: str = "Equal"
+    operator: str = ""
     value: str = ""
     effect: str = ""
+    toleration_seconds: int | None = None
 
 
 class DeviceRequest(Api, frozen=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from driver.model import quantities
 from driver.model.quantities import Quantity
 from driver.model.slices import Device
-from driver.simulation.objects import Node, Slice
+from driver.simulation.objects import Node, NodeSelector, Slice
 
 DeviceId = tuple[str, str, str]
 """Driver, pool and device name: what a device is called in an allocation."""
@@ -29,6 +29,8 @@ class Candidate:
     device: Device
     is_local: bool
     """True if only the pool's own node reaches it."""
+    selector: NodeSelector | None = None
+    """Which nodes reach it, if that is told by a selector."""
 
     @property
     def id(self) -> DeviceId:
@@ -43,6 +45,8 @@ class Pool:
     driver: str
     name: str
     candidates: tuple[Candidate, ...]
+    elsewhere: tuple[Candidate, ...]
+    """Devices of the same pool that only other nodes reach; they draw from the same counters."""
     counters: Mapping[CounterId, Quantity]
     """What the shared counters hold when nothing is allocated."""
     problem: str = ""
@@ -65,29 +69,42 @@ def _make(group: list[Slice], node: Node) -> Pool | None:
     if not reached:
         return None
     spec = reached[0].spec
-    candidates = tuple(
-        Candidate(spec.driver, spec.pool.name, device, bool(each.spec.node_name))
-        for each in reached
-        for device in each.spec.devices
-    )
+    candidates = _list_devices(reached)
+    elsewhere = _list_devices([each for each in current if each not in reached])
     counters = {
         (counter_set.name, name): quantities.parse(counter.value)
         for each in current
         for counter_set in each.spec.shared_counters
         for name, counter in counter_set.counters.items()
     }
-    return Pool(spec.driver, spec.pool.name, candidates, counters, _find_problem(current, candidates, counters))
+    problem = _find_problem(current, candidates, elsewhere, counters)
+    return Pool(spec.driver, spec.pool.name, candidates, elsewhere, counters, problem)
+
+
+def _list_devices(slices: list[Slice]) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(each.spec.driver, each.spec.pool.name, device, bool(each.spec.node_name), each.spec.node_selector)
+        for each in slices
+        for device in each.spec.devices
+    )
 
 
 def _find_problem(
-    current: list[Slice], candidates: tuple[Candidate, ...], counters: Mapping[CounterId, Quantity]
+    current: list[Slice],
+    candidates: tuple[Candidate, ...],
+    elsewhere: tuple[Candidate, ...],
+    counters: Mapping[CounterId, Quantity],
 ) -> str:
     if len(current) != current[0].spec.pool.resource_slice_count:
         return "currently being updated"
     names = [candidate.device.name for candidate in candidates]
     if len(set(names)) != len(names):
         return "currently invalid: a device name occurs twice"
-    if any(consumed not in counters for candidate in candidates for consumed, _ in consumption(candidate.device)):
+    if any(
+        consumed not in counters
+        for candidate in (*candidates, *elsewhere)
+        for consumed, _ in consumption(candidate.device)
+    ):
         return "currently invalid: a device consumes an unknown counter"
     return ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driver.simulation.access import Body, Json
-from driver.simulation.objects import Claim, Configuration
+from driver.simulation.objects import Claim, Configuration, Requirement, Toleration
 from driver.simulation.scheduler.search import Taken
 from driver.simulation.scheduler.selecting import Request
 
@@ -19,10 +19,29 @@ def describe(claim: Claim, taken: Sequence[Taken], node_name: str, timestamp: st
     allocation: dict[str, Json] = {
         "devices": {"results": [_result(each) for each in taken], "config": _config(claim, taken)}
     }
-    if any(each.candidate.is_local for each in taken):
-        field = {"key": "metadata.name", "operator": "In", "values": [node_name]}
-        allocation["nodeSelector"] = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    term = _node_term(taken, node_name)
+    if term:
+        allocation["nodeSelector"] = {"nodeSelectorTerms": [term]}
     return {**allocation, "allocationTimestamp": timestamp}
+
+
+def _node_term(taken: Sequence[Taken], node_name: str) -> Body:
+    """Return the nodes on which the devices can be used: this one, or all that every device's own selector allows."""
+    if any(each.candidate.is_local for each in taken):
+        return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node_name]}]}
+    terms = [term for each in taken if each.candidate.selector for term in each.candidate.selector.node_selector_terms]
+    merged = {
+        "matchExpressions": _unique([each for term in terms for each in term.match_expressions]),
+        "matchFields": _unique([each for term in terms for each in term.match_fields]),
+    }
+    return {name: requirements for name, requirements in merged.items() if requirements}
+
+
+def _unique(requirements: Sequence[Requirement]) -> list[Json]:
+    return [
+        {"key": each.key, "operator": each.operator, **({"values": each.values} if each.values else {})}
+        for each in dict.fromkeys(requirements)
+    ]
 
 
 def _result(taken: Taken) -> Body:
@@ -32,11 +51,20 @@ def _result(taken: Taken) -> Body:
     if wanted.admin_access:
         result["adminAccess"] = True
     if wanted.tolerations:
-        fields = ("key", "operator", "value", "effect")
-        result["tolerations"] = [
-            {name: getattr(each, name) for name in fields if getattr(each, name)} for each in wanted.tolerations
-        ]
+        result["tolerations"] = [_toleration(each) for each in wanted.tolerations]
     return result
+
+
+def _toleration(toleration: Toleration) -> Body:
+    seconds = toleration.toleration_seconds
+    return {
+        **{
+            name: getattr(toleration, name)
+            for name in ("key", "operator", "value", "effect")
+            if getattr(toleration, name)
+        },
+        **({} if seconds is None else {"tolerationSeconds": seconds}),
+    }
 
 
 def _config(claim: Claim, taken: Sequence[Taken]) -> list[Json]:
@@ -59,10 +87,9 @@ def _claim_config(claim: Claim, requests: Sequence[Request]) -> list[Json]:
     return [
         {"source": "FromClaim", "requests": list(config.requests), "opaque": config.opaque}
         for config in claim.spec.devices.config
-        for request in requests
-        if _is_for(config, request.name)
+        for _ in range(sum(_is_for(config, request.name) for request in requests) if config.requests else 1)
     ]
 
 
 def _is_for(config: Configuration, request: str) -> bool:
-    return not config.requests or request in config.requests or request.partition("/")[0] in config.requests
+    return request in config.requests or request.partition("/")[0] in config.requests

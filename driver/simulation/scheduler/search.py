@@ -59,7 +59,7 @@ def allocate(claims: Sequence[Claim], node: Node, world: World) -> Answer:
         for name in (request.name for request in claim.spec.devices.requests)
     ]
     for claim in claims:
-        _check_size(claim)
+        _check(claim)
     search = _Search(_Stock(world, node), slots)
     search.constrain(claims)
     if search.fill(0):
@@ -83,7 +83,12 @@ def _make_request(claim: Claim, name: str, wanted: DeviceRequest, classes: Mappi
     return Request(claim, name, wanted, device_class)
 
 
-def _check_size(claim: Claim) -> None:
+def _check(claim: Claim) -> None:
+    for index, constraint in enumerate(claim.spec.devices.constraints):
+        if not constraint.match_attribute and not constraint.distinct_attribute:
+            raise SchedulingError(
+                f"claim {claim}, constraint #{index}: empty constraint (unsupported constraint type?)"
+            )
     least = sum(_least(request) for request in claim.spec.devices.requests)
     if least > MAX_RESULTS:
         raise SchedulingError(f"claim {claim}: number of requested devices {least} exceeds the claim limit of 32")
@@ -107,7 +112,7 @@ class _Stock:
         self._free: dict[tuple[str, str], dict[CounterId, Quantity]] = {}
         for pool in found:
             self._free[pool.driver, pool.name] = dict(pool.counters)
-            for candidate in pool.candidates:
+            for candidate in (*pool.candidates, *pool.elsewhere):
                 if candidate.id in world.allocated and not pool.problem:
                     self._draw(candidate, returned=False)
 
@@ -164,6 +169,8 @@ class _Search:
 
     def _fill_request(self, index: int, request: Request) -> bool:
         if request.wanted.allocation_mode == "ExactCount":
+            if self._count_results(request) + request.wanted.count > MAX_RESULTS:
+                return False
             return self._take_some(index, request, request.wanted.count, 0)
         if self.stock.problem:
             raise SchedulingError(f"{request}: asks for all devices, but resource pool {self.stock.problem}")
@@ -189,18 +196,24 @@ class _Search:
         return False
 
     def _take(self, request: Request, candidate: Candidate) -> bool:
-        claim = request.claim.metadata.uid
         if self._is_used(request, candidate) or not request.selects(candidate):
             return False
-        if sum(each.request.claim.metadata.uid == claim for each in self.taken) == MAX_RESULTS:
+        if self._count_results(request) == MAX_RESULTS:
             return False
         if request.find_taint(candidate.device) is not None or not self.stock.take(candidate):
             return False
         if not self._satisfy_constraints(request, candidate):
             self.stock.give_back(candidate)
+            if request.wanted.allocation_mode == "All":
+                device = "/".join(candidate.id)
+                reason = f"cannot add device {device} because a claim constraint would not be satisfied"
+                raise SchedulingError(f"{request}: {reason}")
             return False
         self.taken.append(Taken(request, candidate))
         return True
+
+    def _count_results(self, request: Request) -> int:
+        return sum(each.request.claim is request.claim for each in self.taken)
 
     def _is_used(self, request: Request, candidate: Candidate) -> bool:
         if request.wanted.admin_access:
@@ -234,8 +247,10 @@ class _Search:
         """Say in one sentence why the request that got furthest could not be filled."""
         if not self.slots:
             return ""
-        reasons = [self._explain_request(request) for request in self.slots[self._deepest]]
-        return "; ".join(reasons)
+        try:
+            return ", or ".join(self._explain_request(request) for request in self.slots[self._deepest])
+        except SchedulingError as error:
+            return str(error)  # from a device that the search itself had no reason to look at
 
     def _explain_request(self, request: Request) -> str:
         candidates = self.stock.candidates

@@ -86,7 +86,7 @@ def _tolerates(toleration: Toleration, taint: DeviceTaint) -> bool:
     """Say whether a taint is tolerated (dynamic-resource-allocation resourceclaim/devicetoleration.go)."""
     if toleration.effect not in ("", taint.effect) or toleration.key not in ("", taint.key):
         return False
-    return toleration.operator == "Exists" or (toleration.operator == "Equal" and toleration.value == taint.value)
+    return toleration.operator == "Exists" or (toleration.operator in ("", "Equal") and toleration.value == taint.value)
 
 
 @dataclass(slots=True)
