@@ -259,6 +259,8 @@ def _open_pool(access: Access) -> urllib3.HTTPConnectionPool:
     url = urlsplit(access.server)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise InvalidInput("server", access.server, "a URL such as https://10.0.0.1:6443")
+    if access.proxy and url.scheme != "https":
+        raise InvalidInput("proxy-url", access.proxy, f"no proxy for a server without TLS such as {access.server}")
     manager = urllib3.ProxyManager(access.proxy) if access.proxy else urllib3.PoolManager()
     options = manager.connection_pool_kw
     options.update(maxsize=_CONNECTIONS, socket_options=_KEEPALIVE)

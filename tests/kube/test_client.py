@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,6 +331,36 @@ def test_verification_can_be_turned_off_and_names_can_be_given() -> None:
             client.close()
 
 
+def test_a_proxy_is_asked_to_connect() -> None:
+    asked: list[bytes] = []
+
+    def relay(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(listener: socket.socket, port: int) -> None:
+        connection, _ = listener.accept()
+        with connection, socket.create_connection(("127.0.0.1", port)) as upstream:
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=relay, args=(upstream, connection))
+            back.start()
+            relay(connection, upstream)
+            back.join()
+
+    with HttpServer(answer_ok, tls=True) as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener, server.port))
+        thread.start()
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = connect(server, ca_file=str(TLS / "ca.pem"), proxy=proxy)
+        assert client.get(PATH) == b'{"ok": true}'
+        client.close()
+        thread.join(20)
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:%d HTTP/1." % server.port)
+
+
 @pytest.mark.parametrize("form", ["files", "data"])
 def test_a_client_certificate_is_shown(form: str) -> None:
     names = {"cert_file": "client.pem", "key_file": "client.key"}
@@ -365,6 +397,7 @@ def test_a_replaced_certificate_authority_is_read_again(tmp_path: Path) -> None:
     [
         ({"server": "10.0.0.1:6443"}, "server: '10.0.0.1:6443'"),
         ({"server": "ftp://a"}, "server: 'ftp://a'"),
+        ({"server": "http://a", "proxy": "http://p:3128"}, "proxy-url: 'http://p:3128'"),
         ({"server": "https://a", "ca_file": "/nowhere/ca.crt"}, "certificate authority: '/nowhere/ca.crt'"),
         ({"server": "https://a", "ca_data": "not PEM"}, "certificate authority: 'given as data'"),
         ({"server": "https://a", "cert_file": "/nowhere/c", "key_file": "k"}, "client certificate: '/nowhere/c'"),
