@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,8 +61,15 @@ def plugin() -> Plugin:
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> sockets.Sockets:
-    return sockets.name(DRIVER, str(tmp_path / "plugins"), str(tmp_path / "registry"), "")
+def folder() -> Iterator[Path]:
+    """Return a folder with a short path: the paths that pytest makes leave too little of a socket's 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="dra-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def paths(folder: Path) -> sockets.Sockets:
+    return sockets.name(DRIVER, str(folder / "plugins"), str(folder / "registry"), "")
 
 
 @pytest.fixture
@@ -307,19 +315,19 @@ def test_what_a_killed_instance_left_is_cleared_at_start(plugin: Plugin, paths: 
     running.stop(0)
 
 
-def test_two_pods_serve_side_by_side_in_a_rolling_update(plugin: Plugin, tmp_path: Path) -> None:
+def test_two_pods_serve_side_by_side_in_a_rolling_update(plugin: Plugin, folder: Path) -> None:
     pods = [
         KubeletServers(DRIVER, named, plugin.service(), plugin.heard.append)
-        for named in (sockets.name(DRIVER, str(tmp_path / "p"), str(tmp_path / "r"), uid) for uid in ("one", "two"))
+        for named in (sockets.name(DRIVER, str(folder / "p"), str(folder / "r"), uid) for uid in ("one", "two"))
     ]
     for pod in pods:
         pod.start()
-    assert sorted(path.name for path in (tmp_path / "r").glob("*.sock")) == [
+    assert sorted(path.name for path in (folder / "r").glob("*.sock")) == [
         f"{DRIVER}-one-reg.sock",
         f"{DRIVER}-two-reg.sock",
     ]
     pods[0].stop(0)
-    with grpc.insecure_channel(f"unix:{tmp_path}/p/{DRIVER}/dra-two.sock") as channel:
+    with grpc.insecure_channel(f"unix:{folder}/p/{DRIVER}/dra-two.sock") as channel:
         assert prepare(channel, "u1").claims["u1"].devices
     pods[1].stop(0)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,13 @@ DRIVER = "gpu.accel-dra.dev"
 UID = "7f3c9a52-2b7e-4e0f-9d0a-1c2b3d4e5f60"
 PLUGINS = "/var/lib/kubelet/plugins"
 REGISTRY = "/var/lib/kubelet/plugins_registry"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder with a short path: the paths that pytest makes leave too little of a socket's 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="dra-") as path:
+        yield Path(path)
 
 
 def listen(path: Path) -> socket.socket:
@@ -78,48 +87,48 @@ def test_paths_are_absolute_because_the_kubelet_dials_them() -> None:
         sockets.name(DRIVER, "plugins", REGISTRY, "")
 
 
-def test_a_second_owner_is_refused(tmp_path: Path) -> None:
-    path = str(tmp_path / "dra.sock")
+def test_a_second_owner_is_refused(folder: Path) -> None:
+    path = str(folder / "dra.sock")
     first = Ownership.take(path, DRIVER)
     with pytest.raises(Conflict, match=r"already serves.*dra\.sock"):
         Ownership.take(path, DRIVER)
     first.release()
     first.release()
     Ownership.take(path, DRIVER).release()
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_a_dead_socket_is_cleared_away(tmp_path: Path) -> None:
-    dead_socket(tmp_path / "dra.sock")
-    owned = Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
-    assert not (tmp_path / "dra.sock").exists()
+def test_a_dead_socket_is_cleared_away(folder: Path) -> None:
+    dead_socket(folder / "dra.sock")
+    owned = Ownership.take(str(folder / "dra.sock"), DRIVER)
+    assert not (folder / "dra.sock").exists()
     owned.release()
 
 
-def test_a_live_socket_is_never_taken_even_if_its_lock_was_lost(tmp_path: Path) -> None:
-    with listen(tmp_path / "dra.sock"), pytest.raises(Conflict, match="already serves"):
-        Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
-    assert (tmp_path / "dra.sock").exists()
+def test_a_live_socket_is_never_taken_even_if_its_lock_was_lost(folder: Path) -> None:
+    with listen(folder / "dra.sock"), pytest.raises(Conflict, match="already serves"):
+        Ownership.take(str(folder / "dra.sock"), DRIVER)
+    assert (folder / "dra.sock").exists()
 
 
-def test_a_file_in_the_way_is_not_deleted(tmp_path: Path) -> None:
-    (tmp_path / "dra.sock").write_text("precious")
+def test_a_file_in_the_way_is_not_deleted(folder: Path) -> None:
+    (folder / "dra.sock").write_text("precious")
     with pytest.raises(InvalidInput, match=r"dra\.sock"):
-        Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
-    assert (tmp_path / "dra.sock").read_text() == "precious"
+        Ownership.take(str(folder / "dra.sock"), DRIVER)
+    assert (folder / "dra.sock").read_text() == "precious"
 
 
-def test_a_folder_that_is_not_there_is_said_clearly(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_said_clearly(folder: Path) -> None:
     with pytest.raises(StorageFailed, match="No such file"):
-        Ownership.take(str(tmp_path / "gone" / "dra.sock"), DRIVER)
+        Ownership.take(str(folder / "gone" / "dra.sock"), DRIVER)
 
 
-def test_nothing_leaks_when_taking_fails(tmp_path: Path) -> None:
+def test_nothing_leaks_when_taking_fails(folder: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    owned = Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+    owned = Ownership.take(str(folder / "dra.sock"), DRIVER)
     for _ in range(5):
         with pytest.raises(Conflict):
-            Ownership.take(str(tmp_path / "dra.sock"), DRIVER)
+            Ownership.take(str(folder / "dra.sock"), DRIVER)
     owned.release()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -130,26 +139,26 @@ def leave_behind(path: Path, driver: str) -> None:
     (path.parent / f".{path.name}.lock").write_text(driver)
 
 
-def test_sweeping_removes_what_dead_instances_left(tmp_path: Path) -> None:
-    leave_behind(tmp_path / f"{DRIVER}-old-reg.sock", DRIVER)
-    leave_behind(tmp_path / "dra-digest-reg.sock", DRIVER)
-    assert sockets.sweep(tmp_path, DRIVER) == [
-        str(tmp_path / "dra-digest-reg.sock"),
-        str(tmp_path / f"{DRIVER}-old-reg.sock"),
+def test_sweeping_removes_what_dead_instances_left(folder: Path) -> None:
+    leave_behind(folder / f"{DRIVER}-old-reg.sock", DRIVER)
+    leave_behind(folder / "dra-digest-reg.sock", DRIVER)
+    assert sockets.sweep(folder, DRIVER) == [
+        str(folder / "dra-digest-reg.sock"),
+        str(folder / f"{DRIVER}-old-reg.sock"),
     ]
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_sweeping_leaves_living_instances_and_other_drivers_alone(tmp_path: Path) -> None:
-    alive = Ownership.take(str(tmp_path / f"{DRIVER}-new-reg.sock"), DRIVER)
-    leave_behind(tmp_path / f"{DRIVER}-too-reg.sock", f"{DRIVER}-too")
-    dead_socket(tmp_path / f"{DRIVER}-unknown-reg.sock")
-    with listen(tmp_path / f"{DRIVER}-new-reg.sock"):
-        before = sorted(tmp_path.iterdir())
-        assert sockets.sweep(tmp_path, DRIVER) == []
-        assert sorted(tmp_path.iterdir()) == before
+def test_sweeping_leaves_living_instances_and_other_drivers_alone(folder: Path) -> None:
+    alive = Ownership.take(str(folder / f"{DRIVER}-new-reg.sock"), DRIVER)
+    leave_behind(folder / f"{DRIVER}-too-reg.sock", f"{DRIVER}-too")
+    dead_socket(folder / f"{DRIVER}-unknown-reg.sock")
+    with listen(folder / f"{DRIVER}-new-reg.sock"):
+        before = sorted(folder.iterdir())
+        assert sockets.sweep(folder, DRIVER) == []
+        assert sorted(folder.iterdir()) == before
     alive.release()
 
 
-def test_sweeping_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
-    assert sockets.sweep(tmp_path / "gone", DRIVER) == []
+def test_sweeping_a_folder_that_is_not_there_is_nothing(folder: Path) -> None:
+    assert sockets.sweep(folder / "gone", DRIVER) == []
