@@ -171,7 +171,7 @@ def _explain_request(cluster: Cluster, request: Request, chosen: list[str]) -> l
     lines: list[str] = []
     for sub in request.first_available:
         name = f"{request.name}/{sub.name}"
-        verdict = "taken" if name in chosen else "not available"
+        verdict = "chosen" if name in chosen else "not available"
         lines.append(f"{_say(cluster, name, sub)}: {verdict}")
         if name in chosen:
             break

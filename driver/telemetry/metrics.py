@@ -50,6 +50,7 @@ class Metrics:
         self._dropped = self._counter("fields_dropped", "Times the API server stored less than was sent.", "feature")
         self._withheld = self._gauge("devices_withheld", "Devices that the API server cannot hold.")
         self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
+        self._stale = self._counter("stale_claims_released", "Claims released because they exist no longer.")
         self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
         self._recovered = self._counter("recovered", "What recovery at start repaired.", "kind")
         self._health = self._counter(
@@ -95,6 +96,8 @@ class Metrics:
                 self._health.labels(occurrence.severity).inc()
             case occurrences.RecordQuarantined():
                 self._quarantined.inc()
+            case occurrences.StaleClaimReleased():
+                self._stale.inc()
             case occurrences.Registered():
                 self._registered.set(int(occurrence.accepted))
             case occurrences.Recovered():
