@@ -67,8 +67,8 @@ class Cluster:
     def __init__(self, nodes: Sequence[NodeSpec], options: ClusterOptions | None = None) -> None:
         self._options = options or ClusterOptions()
         self._specs = tuple(nodes)
-        self.folder = _make_folder()
         self.server = ApiServer(port=self._options.port)
+        self.folder = _make_folder()
         self.kubeconfig = self.folder / "kubeconfig"
         self.nodes: dict[str, SimulatedNode] = {}
         self._clients: list[Client] = []

@@ -85,9 +85,9 @@ class Plugins:
         with self._lock:
             if any(each.driver == driver and each.endpoint == endpoint for each in self._plugins):
                 raise RegistrationError(f"endpoint {endpoint} already registered for DRA driver plugin {driver}")
-        connection = DraConnection(endpoint, service, lambda: self._review(driver))
+        plugin = Plugin(driver, endpoint, DraConnection(endpoint, service))
         with self._lock:
-            self._plugins.append(Plugin(driver, endpoint, connection))
+            self._plugins.append(plugin)
         self._review(driver)
 
     def deregister(self, driver: str, endpoint: str) -> None:
@@ -112,9 +112,10 @@ class Plugins:
             return list(self._plugins)
 
     def tend(self) -> None:
-        """Reconnect what lost its connection and delete slices that are due. Called again and again."""
+        """Notice lost connections, reconnect and delete slices that are due. Called again and again."""
         for plugin in self.list_all():
-            plugin.connection.poke()
+            plugin.connection.look()
+            self._review(plugin.driver)
         now = self._clock()
         with self._lock:
             due = [driver for driver, time in self._wipes.items() if time <= now]

@@ -10,7 +10,7 @@ import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,7 @@ class Watcher:
         self._failures: dict[Path, _Failure] = {}
         self._pending: dict[Path, Future[None]] = {}
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         self.errors: dict[str, str] = {}
         """The last failure by socket name, for tests and people."""
 
@@ -75,7 +76,8 @@ class Watcher:
                 self._pending[path] = self._pool.submit(self._register, path, identity)
 
     def close(self) -> None:
-        """End; registrations in progress are finished first."""
+        """End; registrations in progress are finished first, dials are given up."""
+        self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def list_registered(self) -> list[Registration]:
@@ -104,12 +106,12 @@ class Watcher:
                 self.errors.pop(path.name, None)
 
     def _register_socket(self, path: Path, identity: Identity) -> None:
-        socket = RegistrationSocket(str(path), self._timings.dial_limit)
+        socket = RegistrationSocket(str(path), self._timings.dial_limit, self._closing.is_set)
         try:
             info = socket.get_info(self._timings.info_limit)
             endpoint = info.endpoint or str(path)
             try:
-                service = self._plugins.validate(info, str(self._root))
+                service = self._plugins.validate(replace(info, endpoint=endpoint), str(self._root))
                 self._plugins.register(info.name, endpoint, service)
             except RegistrationError as error:
                 socket.notify(registered=False, error=str(error), limit=self._timings.notify_limit)

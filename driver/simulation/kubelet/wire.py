@@ -6,6 +6,9 @@ Source: k8s.io/kubelet pkg/apis/pluginregistration/v1 and pkg/apis/dra/{v1,v1bet
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -25,14 +28,10 @@ _DRA: Final = {
     V1: "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin",
     V1BETA1: "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin",
 }
-_RECONNECT: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
-)
-
-
+_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""What a client says first (RFC 9113): the preface and empty SETTINGS, so that a server treats us as connected."""
+_LOOK_SECONDS: Final = 0.1
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 
@@ -72,15 +71,21 @@ class Prepared:
 class RegistrationSocket:
     """One registration socket, dialled; close it."""
 
-    def __init__(self, path: str, limit: float) -> None:
-        """Dial as the kubelet does: the plain path, which makes its escaped form the authority. Raises `CallError`."""
-        options = (*_RECONNECT, ("grpc.default_authority", quote(path, safe="")))
+    def __init__(self, path: str, limit: float, is_closing: Callable[[], bool] = lambda: False) -> None:
+        """Dial as the kubelet does: the plain path, which makes its escaped form the authority.
+
+        Raises `CallError` after `limit` seconds, or soon after `is_closing` says so.
+        """
+        for _ in range(max(1, int(limit / _LOOK_SECONDS))):
+            if _can_connect(path):
+                break
+            if is_closing():
+                raise CallError(f"failed to dial socket {path}, err: context canceled")
+            time.sleep(_LOOK_SECONDS)
+        else:
+            raise CallError(f"failed to dial socket {path}, err: context deadline exceeded")
+        options = (*_OPTIONS, ("grpc.default_authority", quote(path, safe="")))
         self._channel = grpc.insecure_channel(f"unix:{path}", options)
-        try:
-            grpc.channel_ready_future(self._channel).result(limit)
-        except grpc.FutureTimeoutError as error:
-            self._channel.close()
-            raise CallError(f"failed to dial socket {path}, err: context deadline exceeded") from error
 
     def get_info(self, limit: float) -> Info:
         """Ask who is there. Raises `CallError`."""
@@ -100,29 +105,34 @@ class RegistrationSocket:
 
 
 class DraConnection:
-    """The lasting connection to one endpoint of a driver; reconnects by itself when it is poked."""
+    """The lasting connection to one endpoint of a driver. `look` notices its loss and makes it anew."""
 
-    def __init__(self, endpoint: str, version: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, endpoint: str, version: str) -> None:
         self.version = version
-        self._on_change = on_change
-        self._state = grpc.ChannelConnectivity.IDLE
-        self._channel = grpc.insecure_channel(f"unix:{endpoint}", _RECONNECT)
-        self._channel.subscribe(self._note, try_to_connect=True)
-
-    def _note(self, state: grpc.ChannelConnectivity) -> None:
-        self._state = state
-        self._on_change()
+        self._endpoint = endpoint
+        self._probe: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._channel = grpc.insecure_channel(f"unix:{endpoint}", _OPTIONS)
+        self._is_closed = False
+        self.look()
 
     @property
     def is_connected(self) -> bool:
-        """True while the connection stands."""
-        return self._state is grpc.ChannelConnectivity.READY
+        """True if the connection stood at the last look."""
+        return self._probe is not None
 
-    def poke(self) -> None:
-        """Connect again if the connection was lost."""
-        if self._state is grpc.ChannelConnectivity.IDLE:
-            self._channel.subscribe(_ignore, try_to_connect=True)
-            self._channel.unsubscribe(_ignore)
+    def look(self) -> None:
+        """See whether the connection still stands; if it does not, try to connect, once."""
+        with self._lock:
+            if self._is_closed or (self._probe is not None and _is_open(self._probe)):
+                return
+            if self._probe is not None:
+                self._probe.close()
+            self._probe = _connect(self._endpoint)
+            if self._probe is not None:
+                # A new channel: the old one may sit out a pause after its failures, which Go's does not.
+                self._channel.close()
+                self._channel = grpc.insecure_channel(f"unix:{self._endpoint}", _OPTIONS)
 
     def prepare(self, claims: Sequence[ClaimRef], limit: float) -> Mapping[str, Prepared]:
         """NodePrepareResources; answers by claim UID. Raises `CallError`."""
@@ -154,12 +164,42 @@ class DraConnection:
 
     def close(self) -> None:
         """Hang up for good."""
-        self._channel.unsubscribe(self._note)
-        self._channel.close()
+        with self._lock:
+            self._is_closed = True
+            self._channel.close()
+            if self._probe is not None:
+                self._probe.close()
+            self._probe = None
 
 
-def _ignore(_: grpc.ChannelConnectivity) -> None:
-    return
+def _connect(path: str) -> socket.socket | None:
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.connect(path)
+        probe.sendall(_HTTP2_PREFACE)
+    except OSError:
+        probe.close()
+        return None
+    return probe
+
+
+def _can_connect(path: str) -> bool:
+    probe = _connect(path)
+    if probe is not None:
+        probe.close()
+    return probe is not None
+
+
+def _is_open(probe: socket.socket) -> bool:
+    """Read and forget what the server says; the end of it is the end of the connection."""
+    try:
+        while probe.recv(4096, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _claim(claim: ClaimRef) -> v1.Claim:
