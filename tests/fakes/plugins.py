@@ -27,13 +27,20 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def device(claim: v1.Claim | v1beta1.Claim, request: str = "gpu") -> dict[str, object]:
-    """Return the device that the plugin answers with unless told otherwise."""
+def answer(request: v1.NodePrepareResourcesRequest) -> Mapping[str, v1.NodePrepareResourceResponse]:
+    """Return what the plugin answers unless told otherwise: one device a claim."""
     return {
-        "request_names": [request],
-        "pool_name": "node-1",
-        "device_name": "gpu-0",
-        "cdi_device_ids": [f"example.com/claim={claim.uid}"],
+        claim.uid: v1.NodePrepareResourceResponse(
+            devices=[
+                v1.Device(
+                    request_names=["gpu"],
+                    pool_name="node-1",
+                    device_name="gpu-0",
+                    cdi_device_ids=[f"example.com/claim={claim.uid}"],
+                )
+            ]
+        )
+        for claim in request.claims
     }
 
 
@@ -133,14 +140,7 @@ class FakePlugin:
         del context
         self.versions_called.append("v1")
         self.prepared.append([claim.uid for claim in request.claims])
-        if self.script.prepare is not None:
-            return v1.NodePrepareResourcesResponse(claims=self.script.prepare(request))
-        return v1.NodePrepareResourcesResponse(
-            claims={
-                claim.uid: v1.NodePrepareResourceResponse(devices=[v1.Device(**device(claim))])  # type: ignore[arg-type]  # fields by name
-                for claim in request.claims
-            }
-        )
+        return v1.NodePrepareResourcesResponse(claims=(self.script.prepare or answer)(request))
 
     def _unprepare(
         self, request: v1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
@@ -157,12 +157,9 @@ class FakePlugin:
     ) -> v1beta1.NodePrepareResourcesResponse:
         del context
         self.versions_called.append("v1beta1")
-        return v1beta1.NodePrepareResourcesResponse(
-            claims={
-                claim.uid: v1beta1.NodePrepareResourceResponse(devices=[v1beta1.Device(**device(claim))])  # type: ignore[arg-type]  # fields by name
-                for claim in request.claims
-            }
-        )
+        same = answer(v1.NodePrepareResourcesRequest.FromString(request.SerializeToString()))
+        reply = v1.NodePrepareResourcesResponse(claims=same)
+        return v1beta1.NodePrepareResourcesResponse.FromString(reply.SerializeToString())
 
     def _unprepare_beta(
         self, request: v1beta1.NodeUnprepareResourcesRequest, context: grpc.ServicerContext
