@@ -162,6 +162,11 @@ class Cluster:
         """Create a namespace."""
         self.objects.create(NAMESPACES, {"metadata": {"name": name}})
 
+    def delete_namespace(self, name: str, timeout: float = 30.0) -> None:
+        """Delete a namespace with all that is in it and wait until it is gone."""
+        self.objects.delete(NAMESPACES, self.objects.get(NAMESPACES, name))
+        self.wait(lambda: self.objects.find(NAMESPACES, name) is None, f"namespace {name} to end", timeout)
+
     def apply(self, path: Path, namespace: str = "") -> None:
         """Create the objects of a YAML file or folder, in a namespace of choice."""
         manifests.apply(self.objects, manifests.read(path), namespace)

@@ -1,0 +1,145 @@
+"""Parts of a node fail one by one, and workloads do not notice or recover by themselves."""
+
+from __future__ import annotations
+
+import uuid
+
+from driver.simulation.access import SLICES
+from driver.simulation.nodes import NodeSpec, SimulatedNode
+from tests.simulation.conftest import E2E, GPU, Start
+
+
+def _node(e2e: E2E) -> SimulatedNode:
+    return e2e.cluster.nodes["node-1"]
+
+
+def _slice_uids(e2e: E2E) -> set[str]:
+    return {each.metadata.uid for each in e2e.cluster.slices("node-1")}
+
+
+def _run(e2e: E2E, name: str) -> dict[str, str]:
+    """Run a pod with one GPU and return the environment of its container."""
+    if name == "first":
+        e2e.template("one")
+    e2e.pod(name, "one")
+    return e2e.container(e2e.cluster.wait_running(name)).contents.env
+
+
+def test_slices_are_published_again_after_a_restarted_kubelet_wiped_them(start: Start) -> None:
+    e2e = start()
+    env = _run(e2e, "first")
+    before = _slice_uids(e2e)
+    _node(e2e).restart_kubelet()
+
+    def is_new() -> bool:
+        now = _slice_uids(e2e)
+        return bool(now) and not now & before
+
+    e2e.cluster.wait(is_new, "the slices to be wiped and published again")
+    e2e.cluster.wait_ready()
+    assert e2e.container(e2e.cluster.pod("first")).contents.env == env
+    assert _run(e2e, "second") != env
+    for name in ("first", "second"):
+        e2e.cluster.delete_pod(name)
+    assert e2e.cdi_files("node-1") == []
+
+
+def test_a_killed_plugin_comes_back_with_all_it_knew(start: Start) -> None:
+    e2e = start()
+    first = _run(e2e, "first")
+    documents = e2e.cdi_files("node-1")
+    _node(e2e).kill_plugin(GPU)
+    assert e2e.container(e2e.cluster.pod("first")).contents.env == first, "containers go on"
+    _node(e2e).start_plugin(GPU)
+    e2e.cluster.wait_ready()
+    assert e2e.cdi_files("node-1") == documents
+    assert _run(e2e, "second") != first
+    e2e.cluster.delete_pod("first")
+    e2e.cluster.delete_pod("second")
+    assert e2e.cdi_files("node-1") == []
+
+
+def test_a_pod_deleted_while_the_plugin_is_dead_ends_when_it_is_back(start: Start) -> None:
+    e2e = start()
+    _run(e2e, "first")
+    _node(e2e).kill_plugin(GPU)
+    e2e.cluster.delete_pod("first", wait=False)
+    e2e.cluster.wait(lambda: e2e.cluster.sandbox(e2e.cluster.pod("first")) is None, "the containers to end")
+    assert e2e.cdi_files("node-1"), "nobody could unprepare the claim"
+    _node(e2e).start_plugin(GPU)
+    e2e.cluster.wait(lambda: not e2e.claims(), "pod and claim to be gone")
+    assert e2e.cdi_files("node-1") == []
+
+
+def test_a_plugin_that_stays_away_loses_its_slices(start: Start) -> None:
+    e2e = start()
+    assert _node(e2e).stop_plugin(GPU) == 0
+    assert e2e.cluster.slices("node-1"), "a plugin that ends leaves its slices to the next one"
+    e2e.cluster.wait(lambda: not e2e.cluster.slices("node-1"), "the kubelet to wipe the slices")
+    e2e.template("one")
+    e2e.pod("p", "one")
+    e2e.cluster.wait(lambda: e2e.messages("FailedScheduling"), "the pod to wait")
+    _node(e2e).start_plugin(GPU)
+    e2e.cluster.wait_running("p")
+
+
+def test_two_versions_overlap_in_a_rolling_update(start: Start) -> None:
+    e2e = start(NodeSpec(name="node-1", hardware="a100-mesh", drivers=()))
+    node = _node(e2e)
+    old, new = (str(uuid.uuid4()) for _ in range(2))
+    node.start_plugin(GPU, pod_uid=old)
+    e2e.cluster.wait(lambda: _endpoint(node).endswith(f"{old}.sock") and e2e.cluster.slices("node-1"), "the old plugin")
+    first = _run(e2e, "first")
+    before = {each.metadata.uid: each.metadata.resource_version for each in e2e.cluster.slices("node-1")}
+    node.start_plugin(GPU, pod_uid=new)
+    e2e.cluster.wait(lambda: _endpoint(node).endswith(f"{new}.sock"), "the new plugin")
+    second = _run(e2e, "second")
+    assert first != second, "the new plugin knows what the old one gave away"
+    assert node.stop_plugin(f"{GPU}:{old}") == 0
+    third = _run(e2e, "third")
+    assert len({frozenset(env.items()) for env in (first, second, third)}) == 3
+    for name in ("first", "second", "third"):
+        e2e.cluster.delete_pod(name)
+    assert e2e.cdi_files("node-1") == []
+    after = {each.metadata.uid: each.metadata.resource_version for each in e2e.cluster.slices("node-1")}
+    assert after == before, "both published the same, so nothing was written"
+
+
+def _endpoint(node: SimulatedNode) -> str:
+    plugin = node.kubelet.plugins.find(GPU)
+    return plugin.endpoint if plugin is not None and plugin.connection.is_connected else ""
+
+
+def test_pods_start_again_with_the_same_devices_after_a_reboot(start: Start) -> None:
+    e2e = start()
+    env = _run(e2e, "first")
+    boot = (_node(e2e).proc / "sys/kernel/random/boot_id").read_text()
+    _node(e2e).reboot()
+    assert (_node(e2e).proc / "sys/kernel/random/boot_id").read_text() != boot
+    pod = e2e.cluster.pod("first")
+    e2e.cluster.wait(lambda: (sandbox := e2e.cluster.sandbox(pod)) and sandbox.containers, "the pod to start again")
+    assert e2e.container(pod).contents.env == env
+    assert _run(e2e, "second") != env
+    for name in ("first", "second"):
+        e2e.cluster.delete_pod(name)
+    assert e2e.cdi_files("node-1") == []
+
+
+def test_the_api_server_may_restart(start: Start) -> None:
+    e2e = start()
+    first = _run(e2e, "first")
+    before = _slice_uids(e2e)
+    e2e.cluster.restart_server()
+    assert _run(e2e, "second") != first
+    assert _slice_uids(e2e) == before
+    e2e.cluster.delete_pod("first")
+    e2e.cluster.delete_pod("second")
+    e2e.cluster.wait(lambda: not e2e.claims(), "the claims to be removed")
+
+
+def test_slices_that_somebody_deletes_come_back(start: Start) -> None:
+    e2e = start()
+    before = _slice_uids(e2e)
+    for each in e2e.cluster.slices("node-1"):
+        e2e.cluster.objects.delete(SLICES, each)
+    e2e.cluster.wait(lambda: (now := _slice_uids(e2e)) and not now & before, "the slices to come back", timeout=10)
