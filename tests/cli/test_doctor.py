@@ -15,8 +15,14 @@ from click.testing import CliRunner, Result
 from driver import settings
 from driver.cli.commands import cli
 from driver.cli.doctor import OPTIONS
+from driver.node.app import Plugin
 from driver.simulation.apiserver import ApiServer
+from tests.fakes import kustomize
 from tests.fakes.folders import Machine
+from tests.fakes.installing import guarded_server, install, issue_token, make_node
+from tests.fakes.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -98,6 +104,24 @@ def test_with_a_cluster_it_looks_at_both(machine: Machine) -> None:
     checks = [finding["check"] for finding in json.loads(done.stdout)["findings"]]
     assert checks.index("state-folder") < checks.index("api-server") < checks.index("slices")
     assert done.exit_code == 0, done.output
+
+
+def test_beside_a_running_plugin_everything_is_in_order(machine: Machine) -> None:
+    """The plugin as deploy/base installs it: its own account, its role, the policy."""
+    with guarded_server() as server:
+        make_node(server, "node-a")
+        install(server, kustomize.render(ROOT / "deploy" / "base"))
+        config = str(server.kubeconfig(machine.root / "config", token=issue_token(server, "node-a")))
+        machine.mount(machine.cdi, "tmpfs")
+        with Plugin(machine.settings(node_name="node-a", kubeconfig=config)):
+            wait_until(lambda: server.store.list("resourceslices"), "slices")
+            done = run(machine, f"--kubeconfig={config}", "--node-name=node-a", "-o", "json")
+    report = json.loads(done.stdout)
+    assert done.exit_code == 0, done.output
+    assert [finding for finding in report["findings"] if finding["level"] != "ok"] == []
+    texts = {finding["check"]: finding["text"] for finding in report["findings"]}
+    assert texts["registration"].startswith("the plugin serves on ")
+    assert texts["slices"] == "8 devices in 1 slice of node node-a"
 
 
 def test_it_takes_the_options_that_it_looks_at() -> None:

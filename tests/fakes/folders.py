@@ -19,6 +19,7 @@ class Machine:
         self.proc = root / "proc"
         for folder in (self.registry, self.kubelet / "plugins", self.cdi, self.proc / "self"):
             folder.mkdir(parents=True)
+        self.write_boot_id("0b5b9a5e-1111-4222-8333-444455556666")
         self._mounts = [(Path("/"), "ext4")]
         self._write_table()
 
@@ -37,6 +38,12 @@ class Machine:
             proc_root=str(self.proc),
         )
         return dataclasses.replace(options, **changes)  # type: ignore[arg-type]
+
+    def write_boot_id(self, value: str) -> None:
+        """Have the machine booted anew."""
+        path = self.proc / "sys" / "kernel" / "random" / "boot_id"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
 
     def mount(self, folder: Path, kind: str) -> None:
         """Have the machine's mount table say that `folder` is a mount of this type."""

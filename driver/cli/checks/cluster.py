@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from driver.cli.checks import features
-from driver.cli.checks.findings import Check, Finding, failed, ok, warning
+from driver.cli.checks.findings import Check, Finding, amount, failed, ok, warning
 from driver.kube import access
 from driver.kube.client import Client
 from driver.model.errors import DriverError, Forbidden, InvalidInput, NotFound, Unavailable, Unsupported
@@ -190,7 +190,8 @@ class Cluster:
         if not current:
             yield warning(f"no slice is published for {where}", "start the plugin, and look at its log if it runs")
             return
-        yield ok(f"{sum(len(item.spec.devices) for item in current)} devices in {len(current)} slices of {where}")
+        devices = sum(len(item.spec.devices) for item in current)
+        yield ok(f"{amount(devices, 'device')} in {amount(len(current), 'slice')} of {where}")
         for pool in newest:
             slices = [item for item in current if item.spec.pool.name == pool]
             if len(slices) != slices[0].spec.pool.resource_slice_count:

@@ -62,6 +62,11 @@ def failed(text: str, advice: str) -> Finding:
     return Finding(Level.FAILED, text, advice)
 
 
+def amount(number: int, noun: str) -> str:
+    """Return `1 slice` or `3 slices`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def examine(check: Check, on_slow: Callable[[str], None]) -> tuple[Finding, ...]:
     """Run one check and return its findings; none if there was nothing to look at.
 

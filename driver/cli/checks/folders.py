@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from driver.cli.checks.findings import Check, Finding, failed, ok, warning
+from driver.cli.checks.findings import Check, Finding, amount, failed, ok, warning
 from driver.kubelet import sockets
 from driver.model.errors import Corrupt
 from driver.settings import Settings
 from driver.state import record_files
+from driver.state.boots import read_boot_id
 
 _SOME_UID: Final = "00000000-0000-0000-0000-000000000000"
 """As long as every pod UID."""
@@ -87,7 +88,11 @@ class Folders:
         yield from self._look_for_kubelet()
 
     def look_at_state(self) -> Iterator[Finding]:
-        """Yield whether records can be kept and read back, and what had to be set aside."""
+        """Yield whether records can be kept and read back, and what had to be set aside.
+
+        Raises `Unavailable` without the boot id, by which records from before a reboot are told.
+        """
+        read_boot_id(self._settings.proc_root)
         folder = Path(self._settings.records_root)
         advice = "make it, or give the plugin a disk that outlives reboots with --state-dir"
         if problem := find_problem(folder, to_be_made=True):
@@ -191,7 +196,7 @@ def _look_at_records(folder: Path) -> Iterator[Finding]:
     for path in sorted(folder.glob("quarantine/*.json")):
         advice = "keep it for a report, or delete it and the .reason beside it; nothing uses it any more"
         yield warning(f"record {path} was set aside{_read_reason(path)}", advice)
-    yield ok(f"state folder {folder}, {records} claims prepared")
+    yield ok(f"state folder {folder}, {amount(records, 'claim')} prepared")
 
 
 def _read_reason(path: Path) -> str:

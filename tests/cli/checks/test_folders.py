@@ -14,7 +14,7 @@ import pytest
 from driver.cli.checks.findings import Finding, Level
 from driver.cli.checks.folders import Folders, find_problem, parse_filesystem
 from driver.kubelet import sockets
-from driver.model.errors import InvalidInput
+from driver.model.errors import InvalidInput, Unavailable
 from driver.model.prepared import Phase, Record
 from driver.settings import Settings
 from driver.state import record_files
@@ -176,6 +176,12 @@ def test_a_record_that_cannot_be_read(machine: Machine) -> None:
     assert broken.level is Level.WARNING
     assert "uid-1.json" in broken.text
     assert "0 claims" in count.text
+
+
+def test_records_need_the_boot_id(machine: Machine) -> None:
+    (machine.proc / "sys" / "kernel" / "random" / "boot_id").unlink()
+    with pytest.raises(Unavailable, match="boot id"):
+        list(Folders(machine.settings()).look_at_state())
 
 
 def test_records_that_were_set_aside(machine: Machine) -> None:
