@@ -18,7 +18,7 @@ from rich.text import Text
 
 from driver.model import vocabulary
 from driver.model.slices import Device
-from driver.simulation.objects import Slice
+from driver.simulation.resources import Slice
 from driver.simulation.workloads import Got, Report, View
 
 _INDENT: Final = 2

@@ -15,17 +15,8 @@ import msgspec
 
 from driver.kube.client import MERGE_PATCH, Client
 from driver.model.errors import InvalidInput, NotFound
-from driver.simulation.objects import (
-    Claim,
-    DeviceClass,
-    Namespace,
-    Node,
-    Object,
-    Page,
-    Pod,
-    Slice,
-    Template,
-)
+from driver.simulation.objects import Namespace, Node, Object, Page, Pod
+from driver.simulation.resources import Claim, DeviceClass, Slice, Template
 
 Json: TypeAlias = "bool | int | float | str | msgspec.Raw | Sequence[Json] | Mapping[str, Json] | None"
 Body: TypeAlias = Mapping[str, Json]

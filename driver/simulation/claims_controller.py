@@ -15,7 +15,8 @@ from driver.simulation.access import CLAIMS, NODES, PODS, SLICES, TEMPLATES, Bod
 from driver.simulation.caching import Cache
 from driver.simulation.events import Clock, Recorder
 from driver.simulation.loops import Loop
-from driver.simulation.objects import DELETE_PROTECTION, Claim, Pod, PodClaim
+from driver.simulation.objects import Pod, PodClaim
+from driver.simulation.resources import DELETE_PROTECTION, Claim
 
 _SYNC_SECONDS = 0.05
 _MAX_BASE = 57

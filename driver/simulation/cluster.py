@@ -29,7 +29,8 @@ from driver.simulation.kubelet.kubelets import Options
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.namespaces_controller import NamespacesController
 from driver.simulation.nodes import NodeSpec, SimulatedNode
-from driver.simulation.objects import Pod, Slice
+from driver.simulation.objects import Pod
+from driver.simulation.resources import Slice
 from driver.simulation.runtime.containers import Sandbox
 from driver.simulation.scheduler.scheduling import Scheduler
 

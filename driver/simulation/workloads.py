@@ -17,7 +17,8 @@ from driver.model.slices import Device, DeviceAttribute
 from driver.simulation import manifests
 from driver.simulation.access import CLAIMS, CLASSES
 from driver.simulation.cluster import Cluster
-from driver.simulation.objects import Claim, Constraint, DeviceRequest, Pod, Request
+from driver.simulation.objects import Pod
+from driver.simulation.resources import Claim, Constraint, DeviceRequest, Request
 from driver.simulation.runtime.injection import Contents
 
 TIMEOUT: Final = 30.0

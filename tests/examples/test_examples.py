@@ -18,7 +18,8 @@ from driver.model.devices import Inventory
 from driver.simulation import manifests, workloads
 from driver.simulation.cluster import Cluster
 from driver.simulation.nodes import NodeSpec
-from driver.simulation.objects import Claim, DeviceClass, DeviceRequest, Meta
+from driver.simulation.objects import Meta
+from driver.simulation.resources import Claim, DeviceClass, DeviceRequest
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in (ROOT / "deploy" / "examples").iterdir() if path.is_dir())

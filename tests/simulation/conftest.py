@@ -14,7 +14,8 @@ from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.kubelet.kubelets import Options
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.nodes import NodeSpec
-from driver.simulation.objects import Claim, Pod
+from driver.simulation.objects import Pod
+from driver.simulation.resources import Claim
 from driver.simulation.runtime.containers import Container
 
 GPU = "gpu.accel-dra.dev"

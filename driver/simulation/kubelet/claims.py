@@ -18,7 +18,8 @@ from driver.simulation.kubelet.checkpoint import ClaimInfo
 from driver.simulation.kubelet.plugins import Plugin, Plugins
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.kubelet.wire import CallError, Device, Prepared
-from driver.simulation.objects import Claim, Container, Pod
+from driver.simulation.objects import Container, Pod
+from driver.simulation.resources import Claim
 
 
 class PrepareError(Exception):

@@ -10,7 +10,8 @@ from typing import Final
 
 from driver.model import quantities
 from driver.simulation.access import Body, Json
-from driver.simulation.objects import (
+from driver.simulation.objects import Meta, Pod
+from driver.simulation.resources import (
     EXTENDED_CLAIM_ANNOTATION,
     IMPLICIT_RESOURCE,
     Claim,
@@ -18,8 +19,6 @@ from driver.simulation.objects import (
     DeviceClass,
     DeviceRequest,
     DevicesSpec,
-    Meta,
-    Pod,
     Request,
 )
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from driver.model import quantities
 from driver.model.quantities import Quantity
 from driver.model.slices import Device
-from driver.simulation.objects import Node, NodeSelector, Slice
+from driver.simulation.objects import Node
+from driver.simulation.resources import NodeSelector, Slice
 
 DeviceId = tuple[str, str, str]
 """Driver, pool and device name: what a device is called in an allocation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from driver.simulation.access import Body, Json
-from driver.simulation.objects import Claim, Configuration, Requirement, Toleration
+from driver.simulation.resources import Claim, Configuration, Requirement, Toleration
 from driver.simulation.scheduler.search import Taken
 from driver.simulation.scheduler.selecting import Request
 

@@ -15,7 +15,8 @@ from driver.simulation.access import CLAIMS, CLASSES, NODES, PODS, SLICES, Body,
 from driver.simulation.caching import Cache
 from driver.simulation.events import Clock, Recorder, format_time
 from driver.simulation.loops import Loop
-from driver.simulation.objects import DELETE_PROTECTION, Claim, Node, Pod
+from driver.simulation.objects import Node, Pod
+from driver.simulation.resources import DELETE_PROTECTION, Claim
 from driver.simulation.scheduler import extended, results, search
 from driver.simulation.scheduler.pools import DeviceId
 from driver.simulation.scheduler.search import Answer, World

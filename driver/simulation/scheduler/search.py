@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from driver.model.quantities import Quantity
-from driver.simulation.objects import Claim, DeviceClass, DeviceRequest, Node, Slice
-from driver.simulation.objects import Request as DevicesRequest
+from driver.simulation.objects import Node
+from driver.simulation.resources import Claim, DeviceClass, DeviceRequest, Slice
+from driver.simulation.resources import Request as DevicesRequest
 from driver.simulation.scheduler import pools
 from driver.simulation.scheduler.pools import Candidate, CounterId, DeviceId
 from driver.simulation.scheduler.selecting import ConstraintState, Request, SchedulingError

@@ -13,7 +13,7 @@ from functools import lru_cache
 from driver.core import cel
 from driver.core.cel import CelError, EvaluationError, Program, View
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
-from driver.simulation.objects import Claim, Constraint, DeviceClass, DeviceRequest, Selector, Toleration
+from driver.simulation.resources import Claim, Constraint, DeviceClass, DeviceRequest, Selector, Toleration
 from driver.simulation.scheduler.pools import Candidate, DeviceId
 
 

@@ -17,7 +17,8 @@ from driver.simulation.access import CLAIMS, EVENTS, NODES, PODS, Body, Json, Ob
 from driver.simulation.apiserver import ApiServer
 from driver.simulation.kubelet.kubelets import Folders, Kubelet, Options
 from driver.simulation.kubelet.timings import Timings
-from driver.simulation.objects import Claim, Pod
+from driver.simulation.objects import Pod
+from driver.simulation.resources import Claim
 from driver.simulation.runtime.containers import Runtime
 from tests.fakes.plugins import FakePlugin, answer, short_folder
 from tests.fakes.waiting import wait_until

@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from driver.simulation.objects import Claim, DeviceClass, Meta, Node, Slice
+from driver.simulation.objects import Meta, Node
+from driver.simulation.resources import Claim, DeviceClass, Slice
 from driver.simulation.scheduler import results, search
 from driver.simulation.scheduler.search import Answer, World
 from driver.simulation.scheduler.selecting import SchedulingError
