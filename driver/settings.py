@@ -7,6 +7,7 @@ a vendor's edits name the paths of its own device nodes).
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -137,7 +138,7 @@ def check(settings: Settings) -> Settings:
         if value and not value.startswith("/"):
             raise InvalidInput(name.replace("_", "-"), value, "an absolute path")
     for name in ("scan_interval", "rescan_interval", "api_timeout", "prepare_deadline"):
-        if not getattr(settings, name) > 0:
+        if not 0 < getattr(settings, name) < math.inf:
             raise InvalidInput(name.replace("_", "-"), getattr(settings, name), "a number of seconds above 0")
     if settings.prepare_deadline >= _KUBELET_CALL_SECONDS:
         raise InvalidInput("prepare-deadline", settings.prepare_deadline, "less than the kubelet's 45 seconds")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
+import threading
 from typing import Final
 
 import click
@@ -20,6 +23,7 @@ COMMANDS: Final = {
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
 
 class Commands(click.Group):
@@ -56,16 +60,28 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. The only place that ends the process."""
+    code = _run()
+    logging.shutdown()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # A call into a driver that hangs must not keep a process that has said goodbye.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that was asked for and return the exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        return cli.main(standalone_mode=False) or 0
     except click.exceptions.Abort:
-        sys.exit(130)
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except InvalidInput as error:
         click.echo(f"accel-dra: {error}", err=True)
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except DriverError as error:
         click.echo(f"accel-dra: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED

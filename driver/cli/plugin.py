@@ -34,5 +34,5 @@ def command(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    with Plugin(settings):
+    with Plugin(settings, ended):
         ended.wait()

@@ -139,6 +139,13 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthUnavailable:
+    """The vendor's stream of health events broke; it is listened to again. Devices are served as before."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReported:
     """A vendor reported a fault of a device, or its end (severity `healthy`)."""
 
@@ -164,5 +171,6 @@ Occurrence = (
     | MetadataFailed
     | Registered
     | HealthReported
+    | HealthUnavailable
 )
 Emit = Callable[[Occurrence], None]

@@ -46,6 +46,7 @@ from driver.telemetry.metrics import Metrics
 
 _FIRST_LOOK_SECONDS: Final = 10.0
 """How long recovery waits for the hardware: claims from before a reboot are rebuilt from what is there now."""
+_GLANCE_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 5.0
 """For calls of the kubelet that are under way when the plugin ends; it repeats those that are cut off."""
 
@@ -53,13 +54,13 @@ _GRACE_SECONDS: Final = 5.0
 class Plugin:
     """The running plugin. A context manager: entering starts it, leaving stops it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Compose the parts; nothing runs yet.
+    def __init__(self, settings: Settings, stopping: threading.Event | None = None) -> None:
+        """Compose the parts; nothing runs yet. Once `stopping` is set, also by others, waits end and starting too.
 
         Raises `InvalidInput` for settings that cannot work and `StorageFailed` for folders that cannot be used.
         """
         self._settings = settings
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._accepted = threading.Event()
         self._restored = False
         self._metrics = Metrics()
@@ -108,10 +109,18 @@ class Plugin:
         self._events.start()
         if self._watchdog:
             self._watchdog.start()
-        self._scanner.scanned.wait(_FIRST_LOOK_SECONDS)
+        self._wait_for_hardware()
+        if self._stopping.is_set():
+            return
         self._preparer.recover()
         self._preparer.start_collecting()
         self._servers.start()
+
+    def _wait_for_hardware(self) -> None:
+        end = time.monotonic() + _FIRST_LOOK_SECONDS
+        while not self._scanner.scanned.wait(_GLANCE_SECONDS):
+            if self._stopping.is_set() or time.monotonic() > end:
+                return
 
     def stop(self) -> None:
         """Stop the parts in order. Safe after a start that failed half-way."""

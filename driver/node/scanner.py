@@ -19,6 +19,8 @@ from driver.model.occurrences import Emit, HardwareScanned, HardwareUnavailable
 Build = Callable[[Snapshot], Inventory]
 
 _LAST_LOOK_SECONDS: Final = 5.0
+_SLOW_LOOK_SECONDS: Final = 30.0
+"""After this long a look that has not ended is told: a driver that hangs says nothing by itself."""
 
 
 class Scanner:
@@ -84,23 +86,38 @@ class Scanner:
         due = self._clock() - self._looked_at >= self._rescan_interval
         if fingerprint == self._fingerprint and not due and not self._failures:
             return
-        with self._lock:
-            self._look(fingerprint)
+        self._look(fingerprint)
         self.scanned.set()
 
     def _look(self, fingerprint: str) -> None:
+        """Ask the hardware, outside of the lock: it may hang, and health must not wait for it."""
         self._looked_at = self._clock()
+        text = f"the driver has not answered for {_SLOW_LOOK_SECONDS:.0f} s"
+        slow = threading.Timer(_SLOW_LOOK_SECONDS, self._complain, [text])
+        slow.daemon = True
+        slow.start()
         try:
             snapshot = self._vendor.snapshot()
-            inventory = self._build(snapshot)
+            with self._lock:
+                self._accept(self._build(snapshot), self._clock() - self._looked_at)
         except DriverError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - a bug in a vendor must not end the plugin; it is reported and retried
             self._fail(f"unexpected error in vendor {self._vendor.name}: {error!r}")
         else:
-            self._fingerprint, self._failures, self._reason = fingerprint, 0, ""
-            self._emit_scanned(inventory, self._clock() - self._looked_at)
-            self._replace(inventory)
+            self._fingerprint, self._failures = fingerprint, 0
+        finally:
+            slow.cancel()
+
+    def _accept(self, inventory: Inventory, seconds: float) -> None:
+        """Tell what was found if it is news, also that the hardware is back unchanged, and offer it."""
+        if inventory != self.inventory or self._reason:
+            omitted = tuple(
+                (failure.pci_address or f"index {failure.index}", failure.reason) for failure in inventory.omitted
+            )
+            self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))
+        self._reason = ""
+        self._replace(inventory)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -115,22 +132,18 @@ class Scanner:
 
     def _fail(self, reason: str) -> None:
         self._failures += 1
+        self._complain(reason)
+        # One failed look may be a driver that is just being reloaded: devices are withdrawn after the second.
+        if self._failures > 1 or self.inventory is None:
+            with self._lock:
+                self._replace(None)
+
+    def _complain(self, reason: str) -> None:
         if reason != self._reason:
             self._reason = reason
             self._emit(HardwareUnavailable(reason))
-        # One failed look may be a driver that is just being reloaded: devices are withdrawn after the second.
-        if self._failures > 1 or self.inventory is None:
-            self._replace(None)
 
     def _replace(self, inventory: Inventory | None) -> None:
         before, self.inventory = self.inventory, inventory
         if before != inventory or not self.scanned.is_set():
             self._changed()
-
-    def _emit_scanned(self, inventory: Inventory, seconds: float) -> None:
-        if self.inventory == inventory:
-            return
-        omitted = tuple(
-            (failure.pci_address or f"index {failure.index}", failure.reason) for failure in inventory.omitted
-        )
-        self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))

@@ -16,12 +16,13 @@ from driver.core import health
 from driver.core.health import HealthState
 from driver.model.devices import Snapshot
 from driver.model.health import HealthEvent
-from driver.model.occurrences import Emit, HardwareUnavailable, HealthReported
+from driver.model.occurrences import Emit, HealthReported, HealthUnavailable
 from driver.model.slices import Device
 
 PAUSE_SECONDS: Final = 5.0
 """Between two attempts to listen to a vendor whose stream failed: never a busy loop."""
 _TICK_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 3.0
 
 
 class Watchdog:
@@ -52,11 +53,11 @@ class Watchdog:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads; a vendor looks at the stop sign at least once a second."""
+        """End both threads; a vendor looks at the stop sign at least once a second, or is left behind."""
         self._stop.set()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(_STOP_SECONDS)
 
     def restore(self, published: Iterable[Device], snapshot: Snapshot) -> None:
         """Take over the faults that an earlier process published, beneath what has been heard since."""
@@ -96,7 +97,7 @@ class Watchdog:
                 for event in self._vendor.watch_health(self._stop.is_set):
                     self.fold(event)
             except Exception as error:  # noqa: BLE001 - whatever a vendor raises, the others' devices are still served
-                self._emit(HardwareUnavailable(f"health events: {error}"))
+                self._emit(HealthUnavailable(str(error)))
             self._stop.wait(PAUSE_SECONDS)
 
     def _settle(self) -> None:

@@ -31,6 +31,10 @@ class _Server(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about a client that hangs up: it is the client's business, and a stack trace hides ours."""
+        del request, client_address
+
 
 class Endpoint:
     """Serves pages (path to status and body) on its own threads until it is stopped."""

@@ -76,6 +76,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.StaleClaimReleased: "a claim that exists no longer was unprepared",
     occurrences.MetadataFailed: "device metadata could not be written, the claim is prepared without",
     occurrences.Registered: "the kubelet answered to our registration",
+    occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",
     occurrences.HealthReported: "health of a device changed",
 }
 
@@ -99,6 +100,7 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.PublishFailed()
             | occurrences.FieldsDropped()
             | occurrences.MetadataFailed()
+            | occurrences.HealthUnavailable()
             | occurrences.StaleClaimReleased()
         ):
             return logging.WARNING

@@ -63,6 +63,8 @@ def test_flags_and_environment_are_read() -> None:
         (["--cdi-root", "relative/path"], "cdi-root"),
         (["--state-dir", "state"], "state-dir"),
         (["--scan-interval", "0"], "scan-interval"),
+        (["--scan-interval", "inf"], "scan-interval"),
+        (["--api-timeout", "nan"], "api-timeout"),
         (["--api-timeout", "-1"], "api-timeout"),
         (["--prepare-deadline", "45"], "prepare-deadline"),
         (["--metrics-address", "9400"], "metrics-address"),

@@ -239,3 +239,25 @@ def test_wrong_arguments_end_with_one_sentence_and_2(arguments: list[str], text:
     assert process.returncode == EXIT_USAGE
     assert text in log.decode()
     assert "Traceback" not in log.decode()
+
+
+def test_sigterm_ends_a_plugin_whose_first_look_hangs(site: Site) -> None:
+    os.mkfifo(site.folder / "node.json")
+    settings = site.settings()
+    arguments = ["--node-name", NODE, "--vendor", "simulated", "--kubeconfig", settings.kubeconfig]
+    arguments += ["--kubelet-plugins-dir", settings.kubelet_plugins_dir, "--cdi-root", settings.cdi_root]
+    arguments += ["--kubelet-registry-dir", settings.kubelet_registry_dir]
+    arguments += ["--vendor-option", f"node={site.folder}/node.json", "--metrics-address", settings.metrics_address]
+    with _command(*arguments) as process:
+        wait_until(lambda: _answers(site), "the endpoint")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not (site.folder / "r").exists(), "it never registered"
+
+
+def _answers(site: Site) -> bool:
+    try:
+        return site.get("/healthz")[0] == 200
+    except OSError:
+        return False

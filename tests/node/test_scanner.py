@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +13,9 @@ from driver.model.devices import Accelerator, Entry, Failure, Inventory, Snapsho
 from driver.model.errors import Unavailable
 from driver.model.occurrences import HardwareScanned, HardwareUnavailable, Occurrence
 from driver.model.prepared import Preparation
+from driver.node import scanner as scanner_module
 from driver.node.scanner import Scanner
+from tests.fakes.waiting import wait_until
 
 
 def accelerator(index: int) -> Accelerator:
@@ -177,3 +180,49 @@ def test_the_thread_looks_tells_and_ends(away: bool) -> None:
     world.scanner.stop()
     assert (world.names is None) == away
     assert world.changes >= 1, "the publisher is told even if there is nothing: one empty slice says the driver runs"
+
+
+def test_hardware_that_is_back_unchanged_is_told() -> None:
+    world = World()
+    world.scanner.scan()
+    world.machine.away, world.machine.generation = True, 1
+    world.scanner.scan()
+    world.machine.away = False
+    world.scanner.scan()
+    assert [type(each) for each in world.heard] == [HardwareScanned, HardwareUnavailable, HardwareScanned]
+    assert world.changes == 1, "nothing changed for the slices"
+
+
+class Hanging(Machine):
+    """A driver whose second look does not come back before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hung = threading.Event()
+        self.let_go = threading.Event()
+
+    def snapshot(self) -> Snapshot:
+        if self.looks:
+            self.hung.set()
+            self.let_go.wait(20)
+        return super().snapshot()
+
+
+def test_a_look_that_hangs_holds_up_neither_health_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanner_module, "_LAST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(scanner_module, "_SLOW_LOOK_SECONDS", 0.05)
+    world = World()
+    machine = Hanging()
+    scanner = Scanner(
+        machine, build, world.heard.append, lambda: None, scan_interval=0.01, rescan_interval=300, clock=lambda: 1.0
+    )
+    scanner.start()
+    assert scanner.scanned.wait(10)
+    machine.generation = 1
+    assert machine.hung.wait(10)
+    scanner.rebuild()
+    wait_until(lambda: HardwareUnavailable("the driver has not answered for 0 s") in world.heard, "the complaint")
+    scanner.stop()
+    assert scanner.inventory is not None
+    machine.let_go.set()
+    wait_until(lambda: not scanner.alive, "the end of the thread")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from driver.core import health
 from driver.model.devices import Snapshot
 from driver.model.health import HealthEvent, Severity
-from driver.model.occurrences import HardwareUnavailable, HealthReported, Occurrence
+from driver.model.occurrences import HealthReported, HealthUnavailable, Occurrence
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
 from driver.node.watchdog import Watchdog
 from tests.fakes.hardware import accelerator, partition, snapshot
@@ -103,7 +103,7 @@ def test_peer_defect_08_a_failing_event_source_is_no_busy_loop() -> None:
     assert world.reporter.delivered.wait(10)
     world.watchdog.stop()
     assert world.reporter.calls == 1
-    assert world.heard == [HardwareUnavailable("health events: device lost")]
+    assert world.heard == [HealthUnavailable("device lost")]
 
 
 def test_a_published_fault_outlives_a_restart() -> None:
