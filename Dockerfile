@@ -9,6 +9,7 @@ COPY hack/constraints.txt hack/constraints.txt
 # compiler run.
 COPY pyproject.toml README.md LICENSE ./
 COPY driver driver
+COPY deploy deploy
 RUN python -m venv --without-pip /venv \
  && python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels -c hack/constraints.txt . \
  && python -m pip --python /venv install --no-cache-dir --no-compile --only-binary :all: -c hack/constraints.txt \

@@ -96,12 +96,19 @@ def test_labels_say_what_it_is() -> None:
     assert f"VERSION={__version__}" in final("ARG")
 
 
-@pytest.mark.parametrize("name", ["driver", "hack/constraints.txt", "pyproject.toml", "README.md", "LICENSE"])
+@pytest.mark.parametrize("name", ["driver", "deploy", "hack/constraints.txt", "pyproject.toml", "README.md", "LICENSE"])
 def test_the_build_context_holds_what_the_build_copies(name: str) -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     assert f"!{name}" in ignored
     assert (ROOT / name).exists()
+
+
+def test_all_that_the_wheel_contains_is_copied_into_the_build() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = {source for word, text in stages()[0] if word == "COPY" for source in text.split()[:-1]}
+    for name in [*wheel["packages"], *wheel.get("force-include", {})]:
+        assert any(name == source or name.startswith(f"{source}/") for source in copied), name
 
 
 def test_what_is_copied_exists() -> None:

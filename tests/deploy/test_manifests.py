@@ -16,6 +16,7 @@ import yaml
 
 from driver import __version__, settings, vendors
 from driver.cli.commands import COMMANDS
+from driver.kubelet import sockets
 from driver.model import vocabulary
 from tests.fakes import kustomize
 from tests.fakes.kustomize import Object, items, mapping
@@ -162,6 +163,19 @@ def test_folders_shared_with_the_kubelet_and_the_runtime_have_the_same_path_in_t
     options = configured(objects)
     for folder in (options.data_dir, options.kubelet_registry_dir, options.cdi_root):
         assert mounts(objects)[folder] == folder
+
+
+@pytest.mark.parametrize("name", INSTALLATIONS)
+def test_socket_paths_with_the_pod_uid_fit_and_lie_in_mounted_folders(name: str) -> None:
+    objects = rendered(name)
+    options = configured(objects)
+    paths = sockets.name(
+        options.driver_name, options.kubelet_plugins_dir, options.kubelet_registry_dir, options.pod_uid
+    )
+    for path in (paths.dra, paths.registration):
+        assert len(path) <= 107
+        assert str(Path(path).parent) in mounts(objects)
+    assert UID in paths.dra, "two pods of an upgrade share the folder"
 
 
 @pytest.mark.parametrize("name", ["base", "overlays/driver-container"])
