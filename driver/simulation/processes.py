@@ -1,6 +1,6 @@
 """The real node plugin as a process of its own, the way a DaemonSet runs it. Called by the simulated node.
 
-`kill` is kill -9. Whatever happens, no process outlives `stop`.
+`kill` is kill -9. No process outlives `stop`, nor the thread that started it, even if that is killed itself.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from typing import Final
 from driver.settings import ENV_PREFIX
 
 _STOP_SECONDS: Final = 10.0
+_PR_SET_PDEATHSIG: Final = 1
+_LAUNCHER: Final = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)})
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Asks Linux for SIGTERM when the parent is gone, then becomes the plugin; running code between fork and exec in this
+process instead would not be safe beside its threads."""
 
 
 class PluginProcess:
@@ -33,7 +41,7 @@ class PluginProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "driver", "plugin", *arguments],
+                [sys.executable, "-ISc", _LAUNCHER, "-m", "driver", "plugin", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
