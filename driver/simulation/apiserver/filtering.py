@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from driver.simulation.apiserver.kinds import Resource
 from driver.simulation.apiserver.selectors import FieldTerm, Requirement, parse_fields, parse_labels
+from driver.simulation.apiserver.statuses import ApiError, bad_request
 from driver.simulation.apiserver.storage import Key
 from driver.simulation.apiserver.values import Json, JsonObject, dig, metadata, obj
 
@@ -63,12 +64,19 @@ def make_filter(resource: Resource, namespace: str, query: Mapping[str, str], ve
     """The selection a query asks for; a 400 says what is wrong with a selector."""
     labels = parse_labels(query.get("labelSelector", ""))
     group_version = f"{resource.group}/{version or resource.version}" if resource.group else resource.version
-    fields = parse_fields(
-        query.get("fieldSelector", ""),
-        lambda name: name in _META or name in resource.fields,
-        "" if resource.group in _BARE else f" for {group_version}, Kind={resource.kind}",
-    )
+    fields = parse_fields(query.get("fieldSelector", ""))
+    for term in fields:
+        if term.field not in _META and term.field not in resource.fields:
+            raise _unsupported(resource, group_version, term.field)
     return Filter(resource, namespace, labels, fields)
+
+
+def _unsupported(resource: Resource, group_version: str, name: str) -> ApiError:
+    """The 400 about a field: kinds without selectable fields say it in other words than those with some."""
+    if not resource.fields:
+        return bad_request(f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"')
+    of_kind = "" if resource.group in _BARE else f" for {group_version}, Kind={resource.kind}"
+    return bad_request(f"field label not supported{of_kind}: {name}")
 
 
 _BARE = frozenset({"", "events.k8s.io"})

@@ -44,18 +44,20 @@ class Resource:
     fields: dict[str, Path] = field(default_factory=dict)
     generation: bool = False
     """Whether metadata.generation counts changes of the spec."""
-    storage: tuple[str, str, str] = ("", "", "")
-    """Group, version and kind it is stored as, where that is not its own."""
+    home: Resource | None = None
+    """The resource whose objects these are, where one kind is served by two groups."""
     also: tuple[str, ...] = ()
     """Older versions of the same group in which it is served too."""
     conditional: bool = False
     """Whether an update must name the resourceVersion (no unconditional update)."""
     create_on_update: bool = False
     """Whether PUT of a missing object creates it."""
+    shows_deleted: bool = False
+    """Whether a delete answers the object; others answer a Status."""
 
     @property
     def group_version(self) -> str:
-        """ApiVersion of its objects."""
+        """The apiVersion of its objects."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
@@ -69,10 +71,15 @@ class Resource:
         return any(sub.name == "status" for sub in self.subresources)
 
     @property
+    def stored(self) -> Resource:
+        """The resource as which its objects are stored."""
+        return self.home or self
+
+    @property
     def storage_hash(self) -> str:
         """StorageVersionHash of discovery: tells clients that two resources share their storage."""
-        group, version, kind = self.storage if self.storage[2] else (self.group, self.version, self.kind)
-        digest = hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()
+        stored = self.stored
+        digest = hashlib.sha256(f"{stored.group}/{stored.version}/{stored.kind}".encode()).digest()
         return base64.b64encode(digest[:8]).decode()
 
     def subresource(self, name: str) -> Subresource | None:
@@ -139,6 +146,7 @@ _CORE = (
         short=("po",),
         categories=("all",),
         generation=True,
+        shows_deleted=True,
         subresources=(
             Subresource("binding", "Binding", ("create",)),
             Subresource("ephemeralcontainers", "Pod", STATUS_VERBS),
@@ -148,6 +156,15 @@ _CORE = (
         fields=_below("spec", "nodeName restartPolicy schedulerName serviceAccountName hostNetwork")
         | _below("status", "phase podIP nominatedNodeName"),
     ),
+    Resource(
+        "",
+        "v1",
+        "resourcequotas",
+        "ResourceQuota",
+        namespaced=True,
+        short=("quota",),
+        subresources=(_status("ResourceQuota"),),
+    ),
     Resource("", "v1", "secrets", "Secret", namespaced=True, fields={"type": ("type",)}),
     Resource(
         "",
@@ -156,6 +173,7 @@ _CORE = (
         "ServiceAccount",
         namespaced=True,
         short=("sa",),
+        shows_deleted=True,
         subresources=(Subresource("token", "TokenRequest", ("create",), "authentication.k8s.io", "v1"),),
     ),
 )
@@ -169,16 +187,26 @@ _EVENTS = (
         namespaced=True,
         short=("ev",),
         create_on_update=True,
-        storage=("", "v1", "Event"),
-        fields=_below("regarding", _EVENT_OBJECT)
-        | {"reason": ("reason",), "reportingController": ("reportingController",), "type": ("type",)},
+        home=next(resource for resource in _CORE if resource.plural == "events"),
+        fields=_below("regarding", _EVENT_OBJECT, "involvedObject")
+        | _below("involvedObject", "kind namespace name")
+        | {"reason": ("reason",), "reportingController": ("reportingComponent",), "type": ("type",)},
     ),
 )
 
 _DRA_OLD = ("v1beta2", "v1beta1")
 
 _DRA = (
-    Resource("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", namespaced=False, generation=True, also=_DRA_OLD),
+    Resource(
+        "resource.k8s.io",
+        "v1",
+        "deviceclasses",
+        "DeviceClass",
+        namespaced=False,
+        generation=True,
+        also=_DRA_OLD,
+        shows_deleted=True,
+    ),
     Resource(
         "resource.k8s.io",
         "v1",
@@ -187,9 +215,16 @@ _DRA = (
         namespaced=True,
         subresources=(_status("ResourceClaim"),),
         also=_DRA_OLD,
+        shows_deleted=True,
     ),
     Resource(
-        "resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate", namespaced=True, also=_DRA_OLD
+        "resource.k8s.io",
+        "v1",
+        "resourceclaimtemplates",
+        "ResourceClaimTemplate",
+        namespaced=True,
+        also=_DRA_OLD,
+        shows_deleted=True,
     ),
     Resource(
         "resource.k8s.io",
@@ -199,6 +234,7 @@ _DRA = (
         namespaced=False,
         generation=True,
         also=_DRA_OLD,
+        shows_deleted=True,
         fields=_below("spec", "nodeName driver"),
     ),
 )
@@ -249,7 +285,9 @@ _APPS = (
     ),
 )
 
-_COORDINATION = (Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True),)
+_COORDINATION = (
+    Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True, conditional=True, create_on_update=True),
+)
 
 RESOURCES: Final = _CORE + _ADMISSION + _APPS + _COORDINATION + _EVENTS + _RBAC + _DRA
 """Every stored resource, each group's in the order of discovery."""

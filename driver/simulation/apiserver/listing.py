@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driver.simulation.apiserver.filtering import Filter
+from driver.simulation.apiserver.go_json import syntax_error
 from driver.simulation.apiserver.statuses import (
     ApiError,
     Cause,
@@ -22,7 +23,7 @@ from driver.simulation.apiserver.statuses import (
     too_large_version,
 )
 from driver.simulation.apiserver.storage import Expired, Item, Key, Storage
-from driver.simulation.apiserver.values import metadata, text
+from driver.simulation.apiserver.values import metadata, obj, text
 
 _TOKEN_VERSION = "meta.k8s.io/v1"  # noqa: S105 - names the format of a paging token
 _TOO_OLD = "The resourceVersion for the provided list is too old."
@@ -50,6 +51,7 @@ class _Options:
     version: str
     match: str
     token: str
+    initial: bool = False
 
 
 def parse_version(value: str) -> int:
@@ -70,19 +72,19 @@ def read_page(storage: Storage, chosen: Filter, query: Mapping[str, str]) -> Pag
         if version is None:
             return _page(_current(storage, chosen), storage.version, options.limit, chosen)
         try:
-            found = storage.items_at(chosen.resource, version, chosen.namespace)
+            found = storage.items_at(chosen.resource.stored, version, chosen.namespace)
         except Expired:
             raise expired(_TOO_OLD) from None
         return _page(found, version, options.limit, chosen)
 
 
 def _read_options(query: Mapping[str, str]) -> _Options:
-    try:
-        limit = int(query.get("limit", "") or 0)
-    except ValueError:
-        limit = 0
     options = _Options(
-        limit, query.get("resourceVersion", ""), query.get("resourceVersionMatch", ""), query.get("continue", "")
+        _parse_limit(query.get("limit", "")),
+        query.get("resourceVersion", ""),
+        query.get("resourceVersionMatch", ""),
+        query.get("continue", ""),
+        "sendInitialEvents" in query,
     )
     fault = _match_fault(options)
     if fault:
@@ -93,26 +95,28 @@ def _read_options(query: Mapping[str, str]) -> _Options:
     return options
 
 
+def _parse_limit(given: str) -> int:
+    try:
+        return int(given or 0)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{given}": invalid syntax') from None
+
+
 def _match_fault(options: _Options) -> tuple[str, str, str] | None:
-    forbidden = "FieldValueForbidden"
-    if not options.match:
-        return None
-    if not options.version:
-        why = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-        return "resourceVersionMatch", forbidden, why
-    if options.token:
-        return (
-            "resourceVersionMatch",
-            forbidden,
-            "Forbidden: resourceVersionMatch is forbidden when continue is provided",
-        )
-    if options.match not in {"Exact", "NotOlderThan"}:
-        allowed = f'Unsupported value: "{options.match}": supported values: "Exact", "NotOlderThan", ""'
-        return "resourceVersionMatch", "FieldValueNotSupported", allowed
-    if options.match == "Exact" and options.version == "0":
-        why = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-        return "resourceVersionMatch", forbidden, why
-    return None
+    forbidden, field = "FieldValueForbidden", "resourceVersionMatch"
+    if options.initial:
+        return "sendInitialEvents", forbidden, "Forbidden: sendInitialEvents is forbidden for list"
+    why = ""
+    if options.match and not options.version:
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    elif options.match and options.token:
+        why = "resourceVersionMatch is forbidden when continue is provided"
+    elif options.match not in {"", "Exact", "NotOlderThan"}:
+        listed = '"Exact", "NotOlderThan", ""'
+        return field, "FieldValueNotSupported", f'Unsupported value: "{options.match}": supported values: {listed}'
+    elif options.match == "Exact" and options.version == "0":
+        why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+    return (field, forbidden, f"Forbidden: {why}") if why else None
 
 
 def _wanted_version(storage: Storage, options: _Options) -> int | None:
@@ -142,7 +146,7 @@ def check_not_future(storage: Storage, wanted: str) -> None:
 
 
 def _current(storage: Storage, chosen: Filter) -> list[Item]:
-    return storage.items(chosen.resource, chosen.namespace)
+    return storage.items(chosen.resource.stored, chosen.namespace)
 
 
 def key_of(item: Item) -> Key:
@@ -170,15 +174,24 @@ def _encode_token(version: int, last: Key, chosen: Filter) -> str:
 
 def _decode_token(token: str, chosen: Filter) -> tuple[int, Key]:
     try:
-        document = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        start = document["start"].removesuffix("\0")
-        version = int(document["rv"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from None
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except ValueError as error:
+        raise _bad_token(str(error)) from None
+    wrong = syntax_error(raw.decode("latin-1").encode())
+    if wrong:
+        raise _bad_token(wrong)
+    document = obj(json.loads(raw))
+    start, version = text(document.get("start")).removesuffix("\0"), document.get("rv")
+    if not isinstance(version, int) or not start:
+        raise _bad_token("incomplete")
     if chosen.namespace:
         return version, (chosen.namespace, start)
     namespace, slash, name = start.partition("/")
     return version, ((namespace, name) if slash else ("", start))
+
+
+def _bad_token(why: str) -> ApiError:
+    return bad_request(f"invalid continue token: continue key is not valid: {why}")
 
 
 def _continue(storage: Storage, chosen: Filter, options: _Options) -> Page:
@@ -186,7 +199,7 @@ def _continue(storage: Storage, chosen: Filter, options: _Options) -> Page:
     if version < 0:
         return _page(_current(storage, chosen), storage.version, options.limit, chosen, after)
     try:
-        found = storage.items_at(chosen.resource, version, chosen.namespace)
+        found = storage.items_at(chosen.resource.stored, version, chosen.namespace)
     except Expired:
         raise _expired_token(after, chosen) from None
     return _page(found, version, options.limit, chosen, after)

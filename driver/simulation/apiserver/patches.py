@@ -1,26 +1,37 @@
-"""JSON patch (RFC 6902) and JSON merge patch (RFC 7386) on plain trees.
+"""JSON patch (RFC 6902) and JSON merge patch (RFC 7386) on trees.
 
-Called by the patch verb; strategic merge patch and apply live in modules of their own because they need schemas.
-Pure: the tree given is the caller's own copy. Raw leaves must have been decoded before (`values.plain`).
+Called by `patching`; strategic merge patch and apply live in modules of their own because they need schemas.
+Pure: the tree given is the caller's own copy. A patch that reaches into kept bytes (Raw) decodes them on its way, all
+others leave them as they are.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from driver.simulation.apiserver.statuses import ApiError, failure
 from driver.simulation.apiserver.values import Json, JsonObject, copy
 
 
+def _opened(value: Json) -> Json:
+    if isinstance(value, msgspec.Raw):
+        decoded: Json = msgspec.json.decode(value)
+        return decoded
+    return value
+
+
 def merge(target: Json, patch: Json) -> Json:
-    """Applies a merge patch: null deletes, objects merge, everything else replaces."""
+    """Applies a merge patch: null deletes, objects merge (keys sorted, as Go leaves them), all else replaces."""
     if not isinstance(patch, dict):
         return copy(patch)
-    merged: JsonObject = dict(target) if isinstance(target, dict) else {}
+    opened = _opened(target)
+    merged: JsonObject = dict(opened) if isinstance(opened, dict) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         else:
             merged[key] = merge(merged.get(key), value)
-    return merged
+    return {key: merged[key] for key in sorted(merged)}
 
 
 def apply_json_patch(target: Json, operations: list[Json]) -> Json:
@@ -39,7 +50,7 @@ def _rejected() -> ApiError:
 def _apply(target: Json, operation: JsonObject) -> Json:
     op, path = operation.get("op"), _pointer(operation.get("path"))
     if op == "test":
-        if _get(target, path) != operation.get("value"):
+        if _opened(_get(target, path)) != operation.get("value"):
             raise _rejected()
         return target
     if op == "remove":
@@ -75,11 +86,15 @@ def _index(sequence: list[Json], token: str, limit: int) -> int:
 
 
 def _get(target: Json, path: list[str]) -> Json:
+    """The value at a path; kept bytes on the way are replaced by what they hold."""
     for token in path:
         if isinstance(target, dict) and token in target:
+            target[token] = _opened(target[token])
             target = target[token]
         elif isinstance(target, list):
-            target = target[_index(target, token, len(target))]
+            index = _index(target, token, len(target))
+            target[index] = _opened(target[index])
+            target = target[index]
         else:
             raise _rejected()
     return target

@@ -61,6 +61,8 @@ class Route:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    watch: bool = False
+    """Whether the old form /watch/… was used; `name` then chooses one object to watch."""
 
 
 def parse_path(path: str) -> Route | None:
@@ -75,26 +77,34 @@ def parse_path(path: str) -> Route | None:
 
 def _parse_resource(group: str, version: str, rest: list[str]) -> Route:
     namespace = ""
+    watch = rest[:1] == ["watch"]
+    if watch:
+        rest = rest[1:]
     if len(rest) >= 3 and rest[0] == "namespaces" and not (group == "" and len(rest) == 3 and rest[2] in _OF_NAMESPACE):
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = [*rest[:3], "", "", ""][:3]
     if len(rest) > 3:
         subresource = "/".join(rest[2:])
-    return Route(group, version, plural, namespace, name, subresource)
+    return Route(group, version, plural, namespace, name, subresource, watch)
 
 
 _OF_NAMESPACE = frozenset({"status", "finalize"})
 
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
-TRUE = frozenset({"1", "true", "True", "TRUE", "t", "T"})
+_FALSE = frozenset({"0", "false"})
+
+
+def is_true(query: Mapping[str, str], name: str) -> bool:
+    """Whether a flag of the query is set: anything but false and 0 counts, upstream too."""
+    return name in query and query[name].lower() not in _FALSE
 
 
 def verb_of(request: Request, route: Route) -> str:
     """The API verb of a request, as authorization sees it."""
     verb = _VERBS.get(request.method, request.method.lower())
-    if route.name:
+    if route.name and not route.watch:
         return verb
     if verb == "get":
-        return "watch" if request.query.get("watch", "") in TRUE else "list"
+        return "watch" if route.watch or is_true(request.query, "watch") else "list"
     return "deletecollection" if verb == "delete" else verb

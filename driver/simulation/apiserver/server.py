@@ -7,43 +7,101 @@ is the whole control plane, and what a driver does not touch is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Final, TypedDict, Unpack
 
 import yaml
 
+from driver.simulation.apiserver import expressions
+from driver.simulation.apiserver.authenticating import Authenticator
+from driver.simulation.apiserver.authorizing import Authorizer
+from driver.simulation.apiserver.claim_guard import ClaimGuard
 from driver.simulation.apiserver.dispatching import Api
+from driver.simulation.apiserver.faults import Faults
+from driver.simulation.apiserver.gates import FeatureGates
+from driver.simulation.apiserver.housekeeping import Housekeeping
+from driver.simulation.apiserver.kinds import Resource, by_name
+from driver.simulation.apiserver.node_rules import restrict_nodes
 from driver.simulation.apiserver.objects import Objects
-from driver.simulation.apiserver.registry import Registry
-from driver.simulation.apiserver.serving import HttpEdge
+from driver.simulation.apiserver.policies import Evaluate, Policies
+from driver.simulation.apiserver.registry import Admit, Registry
+from driver.simulation.apiserver.requests import User
+from driver.simulation.apiserver.reviews import Reviewer
+from driver.simulation.apiserver.schemas import struct_of
+from driver.simulation.apiserver.serving import HttpEdge, Pace
 from driver.simulation.apiserver.sources import Sources
-from driver.simulation.apiserver.storage import Storage
+from driver.simulation.apiserver.storage import Key, Storage
+from driver.simulation.apiserver.strategies import World
+from driver.simulation.apiserver.strategies.base import CelFault
+from driver.simulation.apiserver.tidying import render
+from driver.simulation.apiserver.values import JsonObject
 
-NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+class Options(TypedDict, total=False):
+    """How a server differs from the usual one; everything may be left out."""
+
+    port: int
+    """Port on 127.0.0.1; a free one by default."""
+    namespaces: Iterable[str]
+    """Namespaces that exist from the start."""
+    gates: FeatureGates
+    """Features and version (1.36 by default); see `gates_of`."""
+    sources: Sources
+    """Clock, uids and random names."""
+    history: int
+    """How many changes of a resource are remembered for watches and old lists."""
+    authorize: bool
+    """Authentication and authorization: RBAC over stored roles, the node authorizer, the rights for claim status."""
+    tokens: Mapping[str, User]
+    """Bearer tokens that are known from the start."""
+    admit: Iterable[Admit]
+    """Further admission hooks."""
+    evaluate: Evaluate
+    """How ValidatingAdmissionPolicies' expressions are evaluated."""
+    cel_fault: CelFault
+    """What is wrong with a device selector."""
+    pace: Pace
+    """Bookmark interval and length of a second of timeoutSeconds."""
 
 
 class ApiServer:
     """A Kubernetes API server in a thread.
 
-    `store` reads and writes objects directly, with the same rules as over HTTP; `storage` is what lies below it.
+    `store` reads and writes objects directly, with the same rules as over HTTP; `storage` is what lies below it;
+    `faults` makes it misbehave.
     """
 
-    def __init__(
-        self,
-        *,
-        port: int = 0,
-        namespaces: Iterable[str] = NAMESPACES,
-        sources: Sources | None = None,
-        history: int = 4096,
-    ) -> None:
-        self.storage = Storage(history)
-        self.registry = Registry(self.storage, sources or Sources())
-        self.api = Api(self.registry)
+    def __init__(self, **options: Unpack[Options]) -> None:
+        gates = options.get("gates", FeatureGates())
+        sources = options.get("sources", Sources())
+        self.storage = Storage(options.get("history", 4096), _renderer)
+        cel_fault = options.get("cel_fault", expressions.selector_fault)
+        self.registry = Registry(self.storage, World(gates, sources, self._lookup, cel_fault))
         self.store = Objects(self.registry)
-        self._edge = HttpEdge(self.api.handle, port)
-        for name in namespaces:
+        self.faults = Faults()
+        self.authenticator = Authenticator(options.get("tokens", {}), sources, self._lookup)
+        authorizer = Authorizer(self.storage) if options.get("authorize") else None
+        self.api = Api(self.registry, Reviewer(self.registry, self.authenticator, authorizer), authorizer, gates)
+        self._hook(options, authorizer, gates)
+        self._edge = HttpEdge(self.api.handle, self.faults, options.get("pace", Pace()), options.get("port", 0))
+        for name in options.get("namespaces", NAMESPACES):
             self.store.create({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})
+
+    def _hook(self, options: Options, authorizer: Authorizer | None, gates: FeatureGates) -> None:
+        Housekeeping(self.registry)
+        evaluate = options.get("evaluate", expressions.evaluate)
+        self.registry.admission += [restrict_nodes, Policies(self.registry, evaluate).admit, *options.get("admit", ())]
+        if authorizer is not None and gates.granular_status:
+            self.registry.guards.append(ClaimGuard(authorizer).check)
+
+    def _lookup(self, resource: str, key: Key) -> JsonObject | None:
+        item = self.storage.get(by_name(resource), key)
+        return item.value if item else None
 
     def start(self) -> ApiServer:
         """Opens the port; OSError if it is taken."""
@@ -85,3 +143,7 @@ class ApiServer:
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
         path.chmod(0o600)
         return path
+
+
+def _renderer(resource: Resource) -> Callable[[JsonObject], bytes]:
+    return partial(render, struct_of(resource.group, resource.kind))

@@ -9,38 +9,49 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from driver.simulation.apiserver.requests import Request, Response
+from driver.simulation.apiserver.faults import Faults
+from driver.simulation.apiserver.requests import Request, Response, json_response
+from driver.simulation.apiserver.statuses import failure
 from driver.simulation.apiserver.watching import Watch
 
-MAX_BODY = 3 * 1024 * 1024
-"""Bytes a request may have, as upstream's limit for resources."""
-BOOKMARK_SECONDS = 60.0
-
 Answer = Callable[[Request], "Response | Watch"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things take: seconds between bookmarks, and how long a second of timeoutSeconds lasts."""
+
+    bookmarks: float = 60.0
+    second: float = 1.0
 
 
 class HttpEdge:
     """Listens on 127.0.0.1 in its own thread and event loop; `start` returns once the port is open."""
 
-    def __init__(self, answer: Answer, port: int = 0) -> None:
+    def __init__(self, answer: Answer, faults: Faults, pace: Pace, port: int = 0) -> None:
         self._answer = answer
+        self._faults = faults
+        self._pace = pace
         self.port = port
         self._ready = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Opens the port. OSError if it is taken."""
+        self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
             self._thread.join()
+            self._thread = None
             raise self._failure
 
     def stop(self) -> None:
@@ -52,6 +63,7 @@ class HttpEdge:
         self._thread = None
 
     def _run(self) -> None:
+        self._failure = None
         try:
             asyncio.run(self._serve())
         except Exception as error:  # noqa: BLE001 - raised again by start(), in the thread that can use it
@@ -82,13 +94,33 @@ class HttpEdge:
             {name.lower(): value for name, value in http.headers.items()},
             body,
         )
+        broken = await self._break(http, request)
+        if broken is not None:
+            return broken
         answer = self._answer(request)
         if isinstance(answer, Watch):
             return await self._stream(http, answer)
         return _respond(answer)
 
+    async def _break(self, http: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+        """Applies planned faults; an answer if one of them is the answer."""
+        fault = self._faults.hit(request)
+        if fault.latency:
+            await asyncio.sleep(fault.latency)
+        if fault.cut:
+            _hang_up(http)
+            return web.Response()
+        if not fault.status:
+            return None
+        reason = {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}
+        details = None if fault.retry_after is None else {"retryAfterSeconds": fault.retry_after}
+        error = failure(fault.status, reason.get(fault.status, ""), "fault injected by a test", dict(details or {}))
+        refusal = json_response(error.body, error.code)
+        refusal.headers.update(error.headers)
+        return _respond(refusal)
+
     async def _stream(self, http: web.BaseRequest, watch: Watch) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response = web.StreamResponse(headers={"Content-Type": watch.content_type})
         response.enable_chunked_encoding()
         await response.prepare(http)
         loop = asyncio.get_running_loop()
@@ -97,40 +129,61 @@ class HttpEdge:
         def wake() -> None:
             loop.call_soon_threadsafe(changed.set)
 
-        deadline = loop.time() + watch.timeout if watch.timeout else None
+        def cut() -> None:
+            loop.call_soon_threadsafe(_hang_up, http)
+
+        forget = self._faults.watching(cut)
         stop = watch.listen(wake)
         try:
-            while not watch.ended():
-                changed.clear()
-                lines = watch.take()
-                if lines:
-                    await response.write(b"".join(lines))
-                if not watch.ended() and not await self._wait(changed, deadline):
-                    break
+            await self._feed(response, watch, changed)
             await response.write_eof()
         except ConnectionError:
             pass  # the client went away, which is how most watches end
         finally:
             stop()
+            forget()
         return response
 
-    async def _wait(self, changed: asyncio.Event, deadline: float | None) -> bool:
-        """Waits for a change; False once the stream has to end."""
+    async def _feed(self, response: web.StreamResponse, watch: Watch, changed: asyncio.Event) -> None:
+        """Writes what the watch has to say until it ends, its time is up or the server stops."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + watch.timeout * self._pace.second if watch.timeout else None
+        bookmark = now() + self._pace.bookmarks
+        while True:
+            changed.clear()
+            lines = watch.take()
+            if now() >= bookmark:
+                lines += watch.bookmark()
+                bookmark = now() + self._pace.bookmarks
+            if lines:
+                await response.write(b"".join(lines))
+            if watch.ended() or (deadline is not None and now() >= deadline):
+                return
+            if not await self._wait(changed, min(bookmark, deadline or bookmark) - now()):
+                return
+
+    async def _wait(self, changed: asyncio.Event, seconds: float) -> bool:
+        """Waits for a change or until the time is up; False if the server stops."""
         if self._stopping is None:
             return False
         waiting = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._stopping.wait())]
-        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
         try:
-            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()
-        return changed.is_set() and not self._stopping.is_set()
+        return not self._stopping.is_set()
+
+
+def _hang_up(http: web.BaseRequest) -> None:
+    if http.transport is not None:
+        http.transport.abort()
 
 
 def _respond(answer: Response) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     response.headers["Content-Type"] = answer.content_type
     for warning in answer.warnings:
-        response.headers.add("Warning", f'299 - "{warning}"')
+        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{quoted}"')
     return response

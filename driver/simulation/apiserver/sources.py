@@ -48,3 +48,8 @@ class Sources:
 def format_time(moment: dt.datetime) -> str:
     """metav1.Time: RFC 3339, seconds, Z."""
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_unix(seconds: int) -> str:
+    """The same for Unix seconds."""
+    return format_time(dt.datetime.fromtimestamp(seconds, dt.UTC))

@@ -11,6 +11,7 @@ import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from driver.simulation.apiserver.kinds import Resource
 from driver.simulation.apiserver.values import JsonObject, encode, obj
@@ -19,21 +20,25 @@ Key = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""
 
 
+_BEFORE_VERSION: Final = ("name", "generateName", "namespace", "selfLink", "uid")
+
+
 class Item:
     """One stored state of an object, with its JSON encoded at most once."""
 
-    __slots__ = ("_json", "rv", "value")
+    __slots__ = ("_json", "_render", "rv", "value")
 
-    def __init__(self, value: JsonObject, rv: int) -> None:
+    def __init__(self, value: JsonObject, rv: int, render: Callable[[JsonObject], bytes] = encode) -> None:
         self.value = value
         self.rv = rv
         self._json: bytes | None = None
+        self._render = render
 
     @property
     def json(self) -> bytes:
         """The object as JSON, kind and apiVersion first."""
         if self._json is None:
-            self._json = encode(self.value)
+            self._json = self._render(self.value)
         return self._json
 
 
@@ -50,6 +55,7 @@ class Change:
 
 @dataclass
 class _Table:
+    render: Callable[[JsonObject], bytes] = encode
     items: dict[Key, Item] = field(default_factory=dict)
     order: list[Key] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -65,20 +71,28 @@ class Expired(Exception):  # noqa: N818 - a state of the history, not a fault
 class Storage:
     """Tables of items, one a resource, under one lock and one version counter.
 
-    `history` is how many changes a table remembers at least (twice as many at most).
+    `history` is how many changes a table remembers at least (twice as many at most); `renderer` says how the
+    objects of a resource become JSON.
     """
 
-    def __init__(self, history: int = 4096) -> None:
+    def __init__(
+        self, history: int = 4096, renderer: Callable[[Resource], Callable[[JsonObject], bytes]] = lambda _: encode
+    ) -> None:
         self.lock = threading.RLock()
         self.version = 1
         self._history = history
         self._compacted = 0
         self._tables: dict[Resource, _Table] = {}
+        self._renderer = renderer
+
+    def renderer(self, resource: Resource) -> Callable[[JsonObject], bytes]:
+        """How objects of the resource become JSON."""
+        return self._renderer(resource)
 
     def _table(self, resource: Resource) -> _Table:
         table = self._tables.get(resource)
         if table is None:
-            table = self._tables[resource] = _Table()
+            table = self._tables[resource] = _Table(self._renderer(resource))
         return table
 
     def get(self, resource: Resource, key: Key) -> Item | None:
@@ -96,7 +110,7 @@ class Storage:
         with self.lock:
             table = self._table(resource)
             self.version += 1
-            item = Item(_stamped(value, self.version), self.version)
+            item = Item(_stamped(value, self.version), self.version, table.render)
             before = table.items.get(key)
             if before is None:
                 insort(table.order, key)
@@ -111,7 +125,8 @@ class Storage:
             before = table.items.pop(key)
             del table.order[bisect_left(table.order, key)]
             self.version += 1
-            item = Item(_stamped(last if last is not None else before.value, self.version), self.version)
+            final = _stamped(last if last is not None else before.value, self.version)
+            item = Item(final, self.version, table.render)
             self._record(table, Change(self.version, key, before, item, deleted=True))
             return item
 
@@ -186,8 +201,9 @@ def _change_rv(change: Change) -> int:
 
 
 def _stamped(value: JsonObject, version: int) -> JsonObject:
-    meta = dict(obj(value.get("metadata")))
+    """A shallow copy with the version where the API shows it: behind the uid."""
+    before = obj(value.get("metadata"))
+    meta: JsonObject = {key: before[key] for key in _BEFORE_VERSION if key in before}
     meta["resourceVersion"] = str(version)
-    stamped = dict(value)
-    stamped["metadata"] = meta
-    return stamped
+    meta.update({key: item for key, item in before.items() if key not in meta})
+    return {**value, "metadata": meta}

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
-import msgspec
-import yaml
-
+from driver.simulation.apiserver.bodies import check_names, check_write_options, decode_object, delete_options
+from driver.simulation.apiserver.deleting import DeleteOptions
 from driver.simulation.apiserver.filtering import Filter, make_filter
 from driver.simulation.apiserver.kinds import Resource
 from driver.simulation.apiserver.listing import Page, check_not_future, key_of, read_page
-from driver.simulation.apiserver.patches import apply_json_patch, merge
-from driver.simulation.apiserver.registry import DeleteOptions, Registry, Write
-from driver.simulation.apiserver.requests import TRUE, Request, Response, Route, User, json_response
-from driver.simulation.apiserver.statuses import bad_request, failure, success
+from driver.simulation.apiserver.patching import APPLY, Apply, Patch, patch_media
+from driver.simulation.apiserver.registry import Registry, Write
+from driver.simulation.apiserver.representing import Representation, check_form, negotiate, wants_list_form
+from driver.simulation.apiserver.requests import Request, Response, Route, User, json_response
+from driver.simulation.apiserver.schemas import struct_of
+from driver.simulation.apiserver.statuses import success
 from driver.simulation.apiserver.storage import Item, Key
-from driver.simulation.apiserver.values import Json, JsonObject, encode, items, metadata, obj, plain, text
+from driver.simulation.apiserver.tidying import tidy
+from driver.simulation.apiserver.values import JsonObject, items, metadata, obj, text
+from driver.simulation.apiserver.views import View
 from driver.simulation.apiserver.watching import Watch, read_watch_options
 
 
@@ -39,194 +44,190 @@ class Call:
         """The key of the object in the path."""
         return (self.route.namespace if self.resource.namespaced else "", self.route.name)
 
+    @cached_property
+    def view(self) -> View:
+        """The version the path asks for."""
+        return View(self.resource, self.route.version)
+
     @property
     def filter(self) -> Filter:
         """The selection of a list, watch or deletecollection."""
-        return make_filter(self.resource, self.route.namespace, self.request.query)
+        query = dict(self.request.query)
+        if self.route.watch and self.route.name:
+            query["fieldSelector"] = f"metadata.name={self.route.name}"
+        return make_filter(self.resource, self.route.namespace, query, self.route.version)
+
+    @property
+    def representation(self) -> Representation:
+        """How the answer shall look."""
+        accept = self.request.headers.get("accept", "")
+        return Representation(
+            self.view,
+            negotiate(accept),
+            self.request.query,
+            self.registry.world.sources.now,
+            wants_list_form(accept),
+        )
 
     def write(self) -> Write:
         """The options of a write."""
         query = self.request.query
         return Write(
             user=self.user,
-            manager=query.get("fieldManager", ""),
+            manager=query.get("fieldManager", "") or _manager_of(self.request.headers.get("user-agent", "")),
+            api_version=self.view.group_version,
             dry_run=query.get("dryRun", "") == "All",
             subresource=self.route.subresource,
         )
 
 
+def _manager_of(agent: str) -> str:
+    """The field manager of a client that names none: its User-Agent up to the slash."""
+    return agent.partition("/")[0][:128] or "unknown"
+
+
+def answer(call: Call, item: Item, write: Write | None = None, status: int = 200) -> Response:
+    """One object as the client wants it, with the warnings of the write."""
+    response = call.representation.one(item, status)
+    if write is not None:
+        response.warnings += write.warnings
+    if call.view.warning:
+        response.warnings.append(call.view.warning)
+    return response
+
+
 def get(call: Call) -> Response:
     """GET of one object."""
+    check_form(call.representation, is_list=False)
     version = call.request.query.get("resourceVersion", "")
     if version:
         check_not_future(call.registry.storage, version)
-    return Response(200, call.registry.read(call.resource, call.key).json)
+    return answer(call, call.registry.read(call.resource, call.key))
 
 
 def list_objects(call: Call) -> Response:
     """GET of a collection."""
-    return _list_response(call, read_page(call.registry.storage, call.filter, call.request.query))
-
-
-def _list_response(call: Call, page: Page) -> Response:
-    resource = call.resource
-    meta: JsonObject = {"resourceVersion": str(page.version)}
-    if page.continue_token:
-        meta["continue"] = page.continue_token
-    if page.remaining is not None:
-        meta["remainingItemCount"] = page.remaining
-    head = encode({"kind": f"{resource.kind}List", "apiVersion": resource.group_version, "metadata": meta})
-    prefix = _prefix_length(resource)
-    body = b",".join([b"{" + item.json[prefix:] for item in page.items])
-    return Response(200, head[:-1] + b',"items":[' + body + b"]}\n")
-
-
-def _prefix_length(resource: Resource) -> int:
-    """How much of an encoded object is kind and apiVersion, which list items leave out."""
-    return len(encode({"kind": resource.kind, "apiVersion": resource.group_version}))
+    representation = call.representation
+    check_form(representation, is_list=True)
+    response = representation.page(read_page(call.registry.storage, call.filter, call.request.query))
+    if call.view.warning:
+        response.warnings.append(call.view.warning)
+    return response
 
 
 def open_watch(call: Call) -> Watch:
     """A watch of a collection."""
-    return Watch(call.registry.storage, call.filter, read_watch_options(call.request.query), _render_json)
-
-
-def _render_json(item: Item) -> bytes:
-    return item.json
-
-
-def _decode(call: Call, body: bytes) -> JsonObject:
-    kind = call.resource.kind
-    try:
-        if "yaml" in call.request.headers.get("content-type", ""):
-            value: Json = yaml.safe_load(body)
-        else:
-            value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, yaml.YAMLError) as error:
-        raise bad_request(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; "
-            f"json parse error: {error}"
-        ) from None
-    if not isinstance(value, dict):
-        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): not an object")
-    return _typed(call.resource, value)
-
-
-def _typed(resource: Resource, value: JsonObject) -> JsonObject:
-    """The object with kind and apiVersion first; they must fit the endpoint where given."""
-    version = text(value.get("apiVersion")) or resource.group_version
-    if version != resource.group_version:
-        raise bad_request(
-            f"the API version in the data ({version}) does not match the expected API version "
-            f"({resource.group_version})"
-        )
-    typed: JsonObject = {"kind": resource.kind, "apiVersion": resource.group_version, "metadata": {}}
-    typed.update({key: item for key, item in value.items() if key not in {"kind", "apiVersion"}})
-    typed["metadata"] = dict(obj(typed["metadata"]))
-    return typed
+    options = read_watch_options(call.request.query)
+    return Watch(call.registry.storage, call.filter, options, call.representation.event)
 
 
 def create(call: Call) -> Response:
     """POST of a new object."""
-    value = _decode(call, call.request.body)
-    item = call.registry.create(call.resource, call.route.namespace, value, call.write())
-    return Response(201, item.json)
+    check_write_options(call.request.query, "CreateOptions")
+    write = call.write()
+    value = decode_object(call.request, call.view, write.warnings)
+    item = call.registry.create(call.resource, call.route.namespace, value, write)
+    return answer(call, item, write, 201)
 
 
 def update(call: Call) -> Response:
-    """PUT of an object or its status."""
-    value = _decode(call, call.request.body)
-    meta = metadata(value)
-    name = text(meta.get("name"))
-    if name != call.route.name:
-        raise bad_request(
-            f"the name of the object ({name}) does not match the name on the URL ({call.route.name})"
-            if name
-            else "name must be provided"
-        )
-    item = call.registry.update(call.resource, call.key, lambda _old: value, call.write(), uid=text(meta.get("uid")))
-    return Response(200, item.json)
+    """PUT of an object or its status; creates it where the kind allows that."""
+    check_write_options(call.request.query, "UpdateOptions")
+    write = call.write()
+    value = decode_object(call.request, call.view, write.warnings)
+    check_names(value, call.key)
+    with call.registry.storage.lock:
+        missing = call.registry.storage.get(call.resource.stored, call.key) is None
+        if missing and call.resource.create_on_update and not call.route.subresource:
+            metadata(value).pop("resourceVersion", None)
+            return answer(call, call.registry.create(call.resource, call.route.namespace, value, write), write, 201)
+        uid = text(metadata(value).get("uid"))
+        item = call.registry.update(call.resource, call.key, lambda _old: value, write, uid=uid)
+    return answer(call, item, write)
 
 
 def patch(call: Call) -> Response:
-    """PATCH of an object or its status."""
-    media = call.request.headers.get("content-type", "").partition(";")[0].strip()
-    change = _change_of(call, media)
-    item = call.registry.update(
-        call.resource, call.key, lambda old: _typed(call.resource, change(obj(plain(old)))), call.write()
-    )
-    return Response(200, item.json)
+    """PATCH of an object or its status; apply creates what is missing."""
+    media = patch_media(call.request)
+    check_write_options(call.request.query, "PatchOptions")
+    write = call.write()
+    write.guarded = False
+    write.verb = "patch"
+    if media == APPLY:
+        return _apply(call, write)
+    change = Patch(call.view, call.request, media, write.warnings).change
+    return answer(call, call.registry.update(call.resource, call.key, change, write), write)
 
 
-def _change_of(call: Call, media: str) -> Callable[[JsonObject], JsonObject]:
-    if media not in {
-        "application/merge-patch+json",
-        "application/json-patch+json",
-        "application/strategic-merge-patch+json",
-    }:
-        raise failure(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
-    try:
-        document: Json = msgspec.json.decode(call.request.body)
-    except msgspec.DecodeError as error:
-        raise bad_request(f"error decoding patch: {error}") from None
-    if media == "application/json-patch+json":
-        return lambda old: obj(apply_json_patch(old, items(document)))
-    return lambda old: obj(merge(old, document))
+def _apply(call: Call, write: Write) -> Response:
+    write.applied = True
+    now = call.registry.world.sources.timestamp()
+    apply = Apply(call.view, call.request, call.key, call.route.subresource, now)
+    with call.registry.storage.lock:
+        stored = call.resource.stored
+        if call.route.subresource or call.registry.storage.get(stored, call.key) is not None:
+            return answer(call, call.registry.update(call.resource, call.key, apply.change, write), write)
+        blank = tidy(struct_of(stored.group, stored.kind), {})
+        blank |= {"kind": stored.kind, "apiVersion": stored.group_version}
+        value = apply.change(blank)
+        return answer(call, call.registry.create(call.resource, call.route.namespace, value, write), write, 201)
 
 
-def _delete_options(call: Call) -> tuple[DeleteOptions, bool]:
-    query: JsonObject = {
-        "propagationPolicy": call.request.query.get("propagationPolicy"),
-        "dryRun": [call.request.query["dryRun"]] if "dryRun" in call.request.query else [],
-    }
-    if call.request.query.get("gracePeriodSeconds"):
-        query["gracePeriodSeconds"] = int(call.request.query["gracePeriodSeconds"])
-    body: Json = msgspec.json.decode(call.request.body) if call.request.body else query
-    options = obj(body)
+def _read_delete_options(call: Call) -> tuple[DeleteOptions, Write]:
+    options = delete_options(call.request)
     conditions = obj(options.get("preconditions"))
     grace = options.get("gracePeriodSeconds")
-    return (
-        DeleteOptions(
-            text(conditions.get("uid")),
-            text(conditions.get("resourceVersion")),
-            grace if isinstance(grace, int) else None,
-            text(options.get("propagationPolicy")) or "Background",
-        ),
-        bool(items(options.get("dryRun"))),
+    write = call.write()
+    write.dry_run = bool(items(options.get("dryRun")))
+    read = DeleteOptions(
+        text(conditions.get("uid")),
+        text(conditions.get("resourceVersion")),
+        grace if isinstance(grace, int) else None,
+        text(options.get("propagationPolicy")),
     )
+    return read, write
 
 
 def delete(call: Call) -> Response:
-    """DELETE of one object."""
-    options, dry_run = _delete_options(call)
-    write = call.write()
-    write.dry_run = dry_run
-    value, _gone = call.registry.delete(call.resource, call.key, options, write)
-    return json_response(value)
+    """DELETE of one object: the object, or a Status for the kinds that answer so."""
+    options, write = _read_delete_options(call)
+    value, gone = call.registry.delete(call.resource, call.key, options, write)
+    return deleted(call, value, gone=gone)
+
+
+def deleted(call: Call, value: JsonObject, *, gone: bool) -> Response:
+    """The answer to a deletion."""
+    if not gone or call.resource.shows_deleted:
+        version = text(metadata(value).get("resourceVersion"))
+        renderer = call.registry.storage.renderer(call.resource.stored)
+        return answer(call, Item(value, int(version or 0), renderer))
+    details: JsonObject = {"name": call.route.name}
+    if call.resource.group:
+        details["group"] = call.resource.group
+    details |= {"kind": call.resource.plural, "uid": metadata(value).get("uid")}
+    return json_response(success(details))
 
 
 def delete_collection(call: Call) -> Response:
-    """DELETE of everything selected."""
-    options, dry_run = _delete_options(call)
-    write = call.write()
-    write.dry_run = dry_run
+    """DELETE of everything selected; answers the list as it was."""
+    options, write = _read_delete_options(call)
     with call.registry.storage.lock:
-        page = read_page(call.registry.storage, call.filter, {})
+        query = {key: item for key, item in call.request.query.items() if key in {"labelSelector", "fieldSelector"}}
+        page = read_page(call.registry.storage, call.filter, query)
         for item in page.items:
             call.registry.delete(call.resource, key_of(item), options, write)
-        return _list_response(call, Page(page.items, call.registry.storage.version))
+        return call.representation.page(Page(page.items, call.registry.storage.version))
 
 
 def allowed(verb: str, call: Call) -> bool:
-    """Whether the resource (or its subresource) has the verb, and the path fits it."""
-    sub = call.route.subresource
-    if sub:
-        found = call.resource.subresource(sub)
+    """Whether the resource (or its subresource) has the verb."""
+    if call.route.subresource:
+        found = call.resource.subresource(call.route.subresource)
         return found is not None and verb in found.verbs
     return verb in call.resource.verbs
 
 
-VERBS = {
+VERBS: Final[dict[str, Callable[[Call], Response]]] = {
     "get": get,
     "list": list_objects,
     "create": create,
@@ -235,5 +236,3 @@ VERBS = {
     "delete": delete,
     "deletecollection": delete_collection,
 }
-
-__all__ = ["TRUE", "VERBS", "Call", "allowed", "open_watch", "success"]

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from driver.simulation.apiserver.checking import unsupported
 from driver.simulation.apiserver.filtering import Filter
 from driver.simulation.apiserver.listing import key_of, parse_version
-from driver.simulation.apiserver.requests import TRUE
+from driver.simulation.apiserver.requests import is_true
+from driver.simulation.apiserver.schemas import struct_of
 from driver.simulation.apiserver.statuses import Cause, expired, internal, invalid
 from driver.simulation.apiserver.storage import Change, Expired, Item, Storage
+from driver.simulation.apiserver.tidying import tidy
 from driver.simulation.apiserver.values import JsonObject, encode
 
 Render = Callable[[Item], bytes]
@@ -33,13 +36,12 @@ class WatchOptions:
 
 def read_watch_options(query: Mapping[str, str]) -> WatchOptions:
     """Options from a query; the combinations upstream forbids are a 422."""
-    initial = query.get("sendInitialEvents")
     match = query.get("resourceVersionMatch", "")
     options = WatchOptions(
         query.get("resourceVersion", ""),
-        query.get("allowWatchBookmarks", "") in TRUE,
+        is_true(query, "allowWatchBookmarks"),
         float(query.get("timeoutSeconds", "") or 0),
-        None if initial is None else initial in TRUE,
+        is_true(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
     )
     faults = _faults(options, match)
     if faults:
@@ -59,8 +61,10 @@ def _faults(options: WatchOptions, match: str) -> list[Cause]:
         return [Cause(forbidden, why, "resourceVersionMatch")] if match else []
     faults = []
     if match != "NotOlderThan":
-        why = 'Forbidden: sendInitialEvents requires setting resourceVersionMatch to "NotOlderThan"'
+        why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
         faults.append(Cause(forbidden, why, "resourceVersionMatch"))
+    if match not in {"", "NotOlderThan"}:
+        faults.append(unsupported("resourceVersionMatch", match, ("NotOlderThan",)))
     return faults
 
 
@@ -73,6 +77,7 @@ class Watch:
         self._options = options
         self._render = render
         self._ended = False
+        self.content_type = "application/json"
         self._first: list[bytes] = []
         with storage.lock:
             self._version = self._start()
@@ -88,30 +93,30 @@ class Watch:
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Calls `listener` after each change of the resource; returns how to stop that."""
-        return self._storage.listen(self._chosen.resource, listener)
+        return self._storage.listen(self._chosen.resource.stored, listener)
 
     def _start(self) -> int:
         wanted = int(self._options.version or 0)
         initial = self._options.initial
         if initial if initial is not None else wanted == 0:
             self._first = [self._line("ADDED", item) for item in self._present()]
-            if initial:
+            if initial and self._options.bookmarks:
                 self._first.append(self._bookmark(self._storage.version, initial_end=True))
             return self._storage.version
         return wanted or self._storage.version
 
     def _present(self) -> list[Item]:
-        found = self._storage.items(self._chosen.resource, self._chosen.namespace)
+        found = self._storage.items(self._chosen.resource.stored, self._chosen.namespace)
         return [item for item in found if self._chosen.matches(key_of(item), item.value)]
 
     def take(self) -> list[bytes]:
         """The lines due now, in order; `ended()` says whether the stream must be closed then."""
         lines, self._first = self._first, []
         try:
-            changes = self._storage.changes(self._chosen.resource, self._version)
+            changes = self._storage.changes(self._chosen.resource.stored, self._version)
         except Expired:
             self._ended = True
-            floor = self._storage.floor(self._chosen.resource)
+            floor = self._storage.floor(self._chosen.resource.stored)
             error = expired(f"too old resource version: {self._version} ({floor})")
             lines.append(encode({"type": "ERROR", "object": error.body}) + b"\n")
             return lines
@@ -150,11 +155,12 @@ class Watch:
         return [self._bookmark(self._version)]
 
     def _bookmark(self, version: int, *, initial_end: bool = False) -> bytes:
-        meta: JsonObject = {"resourceVersion": str(version), "creationTimestamp": None}
+        meta: JsonObject = {"resourceVersion": str(version)}
         if initial_end:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
-        resource = self._chosen.resource
-        bare: JsonObject = {"kind": resource.kind, "apiVersion": resource.group_version, "metadata": meta}
+        stored = self._chosen.resource.stored
+        bare = tidy(struct_of(stored.group, stored.kind), {"kind": stored.kind, "metadata": meta})
+        bare["apiVersion"] = stored.group_version
         return self._line("BOOKMARK", Item(bare, version))
 
 

@@ -61,7 +61,8 @@ def test_kubeconfig_points_at_the_server(tmp_path: Path) -> None:
 
 def test_a_watch_streams_what_happens_and_ends_in_time() -> None:
     with ApiServer() as server:
-        url = f"{server.url}/api/v1/namespaces/default/configmaps?watch=true&timeoutSeconds=30"
+        query = "watch=true&timeoutSeconds=30&fieldSelector=metadata.name%3Da"
+        url = f"{server.url}/api/v1/namespaces/default/configmaps?{query}"
         with urllib.request.urlopen(url, timeout=10) as stream:
             server.store.create({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}})
             server.store.delete("configmaps", "a", "default")
