@@ -8,6 +8,8 @@ image · `install` installs the package · a path (YAML): the file is rendered t
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,13 +42,14 @@ def tagged(language: str, tag: str) -> list[Block]:
     return [block for block in BLOCKS if (block.language, block.tag) == (language, tag)]
 
 
-def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line with this interpreter's environment first in the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run(command: str, folder: Path, code: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line; `accel-dra` is this interpreter with the code below `code`."""
+    ours = f"{shlex.quote(sys.executable)} -m driver "
+    paths = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH", ""))))
     return subprocess.run(
-        ["bash", "-c", command],
+        ["bash", "-c", re.sub(r"^accel-dra ", lambda _: ours, command)],
         cwd=folder,
-        env={**os.environ, "PATH": path, **environment},
+        env={**os.environ, "PYTHONPATH": paths, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -89,7 +92,7 @@ def test_shell_commands_run(block: Block, tmp_path: Path) -> None:
 def test_fork_commands_run_in_a_copy_of_the_code(block: Block, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "driver", tmp_path / "driver", ignore=shutil.ignore_patterns("__pycache__"))
     for command in block.commands:
-        done = run(command.replace("accel-dra ", "python -m driver "), tmp_path, PYTHONPATH=str(tmp_path))
+        done = run(command, tmp_path, tmp_path)
         assert done.returncode in ({0, 1} if " doctor" in command else {0}), (command, done.stderr)
         assert done.stdout or command.startswith("cp ")
     assert "acme" in done.stdout
