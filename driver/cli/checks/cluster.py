@@ -126,6 +126,8 @@ class Cluster:
             advice = "give --kubeconfig, or run the doctor in the plugin's pod (kubectl exec)"
             if self._settings.kubeconfig:
                 yield failed(str(error), "correct the file, or give another one with --kubeconfig")
+            elif self._environment.get("KUBERNETES_SERVICE_HOST"):
+                yield failed(str(error), "see whether the pod's token is mounted (automountServiceAccountToken)")
             else:
                 yield warning("no API server is configured, the cluster was not looked at", advice)
             return

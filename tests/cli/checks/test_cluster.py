@@ -104,6 +104,13 @@ def test_without_any_server_the_cluster_is_left_out() -> None:
     assert [list(check.look()) for check in others] == [[]] * len(others)
 
 
+def test_a_pod_without_a_token() -> None:
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    (finding,) = Cluster(Settings(), environment).look_at_server()
+    assert finding.level is Level.FAILED
+    assert "token" in finding.text
+
+
 def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
     first, *_ = Cluster(Settings(kubeconfig=str(tmp_path / "none")), {}).list_checks()
     (finding,) = first.look()
