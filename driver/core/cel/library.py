@@ -43,7 +43,7 @@ def _as_float(quantity: Quantity) -> float:
     try:
         return float(quantity)
     except OverflowError:
-        return math.copysign(math.inf, quantity.nanos)
+        return math.inf if quantity.nanos > 0 else -math.inf
 
 
 def _value(optional: Optional) -> Value:
