@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import yaml
 
+from driver.simulation.apiserver import protobufs
 from driver.simulation.apiserver.checking import required, unsupported
 from driver.simulation.apiserver.decoding import DecodeError, Decoder, find_duplicates
 from driver.simulation.apiserver.go_json import syntax_error
@@ -25,6 +26,7 @@ MAX_BODY: Final = 3 * 1024 * 1024
 """Bytes a request may have."""
 _JSON: Final = frozenset({"", "application/json", "*/*"})
 _YAML: Final = "application/yaml"
+_PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 _ACCEPTED: Final = (
     "the body of the request was in an unknown format - accepted media types include: application/json, "
     "application/yaml, application/vnd.kubernetes.protobuf"
@@ -54,6 +56,8 @@ def json_body(request: Request, kind: str) -> bytes:
     media = media_of(request)
     if media == _YAML:
         return _from_yaml(request.body)
+    if media == _PROTOBUF:
+        return _from_protobuf(request.body)
     if media not in _JSON:
         raise failure(415, "UnsupportedMediaType", _ACCEPTED)
     wrong = syntax_error(request.body)
@@ -68,6 +72,13 @@ def _from_yaml(body: bytes) -> bytes:
         return encode(yaml.safe_load(body))
     except (yaml.YAMLError, TypeError) as error:
         raise bad_request(f"error converting YAML to JSON: {error}") from None
+
+
+def _from_protobuf(body: bytes) -> bytes:
+    try:
+        return encode(protobufs.decode(body))
+    except protobufs.NotProtobuf as error:
+        raise failure(415, "UnsupportedMediaType", f"{_ACCEPTED} (here: {error})") from None
 
 
 def _unrecognized(kind: str, why: str) -> ApiError:
@@ -168,13 +179,7 @@ def delete_options(request: Request) -> JsonObject:
     """DeleteOptions: from the body if there is one (the query is ignored then), else from the query."""
     check_size(request)
     if request.body.strip():
-        if media_of(request) == _YAML:
-            tree: Json = msgspec.json.decode(_from_yaml(request.body))
-        else:
-            wrong = syntax_error(request.body)
-            if wrong:
-                raise bad_request(wrong)
-            tree = msgspec.json.decode(request.body)
+        tree: Json = msgspec.json.decode(json_body(request, "DeleteOptions"))
         options = decode_plain("DeleteOptions", tree)
     else:
         options = _options_from_query(request.query)

@@ -90,8 +90,8 @@ class HttpEdge:
         request = Request(
             http.method,
             http.rel_url.raw_path,
-            dict(http.rel_url.query),
-            {name.lower(): value for name, value in http.headers.items()},
+            _first_values(http),
+            _joined_headers(http),
             body,
         )
         broken = await self._break(http, request)
@@ -173,6 +173,21 @@ class HttpEdge:
             for task in waiting:
                 task.cancel()
         return not self._stopping.is_set()
+
+
+def _first_values(http: web.BaseRequest) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in http.rel_url.query.items():
+        values.setdefault(name, value)
+    return values
+
+
+def _joined_headers(http: web.BaseRequest) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in http.headers.items():
+        lower = name.lower()
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
 
 
 def _hang_up(http: web.BaseRequest) -> None:
