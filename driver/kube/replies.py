@@ -19,7 +19,6 @@ _decoder: Final = msgspec.json.Decoder(Status)
 
 _BY_CODE: Final[dict[int, Callable[[str], DriverError]]] = {
     403: Forbidden,
-    404: NotFound,
     409: Conflict,
     410: Gone,
 }
@@ -39,12 +38,19 @@ def make_error(code: int, status: Status, request: str, retry_after: str | None 
     message = status.message or f"{request}: HTTP {code}"
     if code == 401:
         return Forbidden(f"{request}: the API server does not accept our credentials: {message}")
+    if code == 404:
+        return NotFound(message, name=_name_missing(status))
     if code in _BY_CODE:
         return _BY_CODE[code](message)
     if code in _RETRIED or code >= 500:
         return Unavailable(f"{request}: HTTP {code}: {message}", retry_after=_read_delay(status, retry_after))
     causes = status.details.causes if status.details else ()
     return Rejected(message, field=causes[0].field if causes else "")
+
+
+def _name_missing(status: Status) -> str:
+    """Return which object does not exist; nothing for a path or a whole API that is not served."""
+    return status.details.name if status.reason == "NotFound" and status.details else ""
 
 
 def _read_delay(status: Status, header: str | None) -> float | None:

@@ -55,7 +55,11 @@ class Conflict(DriverError):  # noqa: N818
 
 
 class NotFound(DriverError):  # noqa: N818
-    """The object does not exist (HTTP 404)."""
+    """The object does not exist (HTTP 404). `name` is set only if the server itself said so of an object."""
+
+    def __init__(self, message: str, *, name: str = "") -> None:
+        self.name = name
+        super().__init__(message)
 
 
 class Gone(DriverError):  # noqa: N818

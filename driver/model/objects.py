@@ -58,6 +58,7 @@ class StatusCause(Api, frozen=True):
 class StatusDetails(Api, frozen=True):
     """metav1.StatusDetails, as far as the driver reads it."""
 
+    name: str = ""
     causes: tuple[StatusCause, ...] = ()
     retry_after_seconds: int = 0
 

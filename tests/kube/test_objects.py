@@ -8,7 +8,7 @@ from driver.kube import claims, nodes
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.model.errors import NotFound, Unavailable
-from tests.fakes.http_server import HttpServer, Reply, status
+from tests.fakes.http_server import HttpServer, Reply
 
 CLAIM = {
     "apiVersion": "resource.k8s.io/v1",
@@ -49,9 +49,30 @@ def test_a_claim_is_read_as_it_is_now() -> None:
 
 
 def test_a_claim_that_is_gone_is_not_found() -> None:
-    with HttpServer(lambda _: status(404, 'resourceclaims.resource.k8s.io "c" not found')) as server:
+    message = 'resourceclaims.resource.k8s.io "c" not found'
+    body = {"kind": "Status", "code": 404, "reason": "NotFound", "message": message, "details": {"name": "c"}}
+    with HttpServer(lambda _: Reply(404, body)) as server:
         client = Client(Access(server=server.url))
         with pytest.raises(NotFound, match='"c" not found'):
+            claims.fetch(client, "ns", "c")
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"404 page not found\n",
+        b'{"message":"the server could not find the requested resource","reason":"NotFound","details":{},"code":404}',
+        b'{"kind":"Status","reason":"NotFound","code":404}',
+        b'{"kind":"Status","message":"namespaces \\"ns\\" not found","reason":"NotFound","details":{"name":"ns"}}',
+        b'{"kind":"Status","details":{"name":"c"},"code":404}',
+    ],
+)
+def test_a_404_that_is_not_of_this_claim_proves_nothing(body: bytes) -> None:
+    """resource.k8s.io that is not served for a while must not have running pods' devices released."""
+    with HttpServer(lambda _: Reply(404, body)) as server:
+        client = Client(Access(server=server.url))
+        with pytest.raises(Unavailable, match="claim ns/c: HTTP 404, but not of this claim"):
             claims.fetch(client, "ns", "c")
         client.close()
 
