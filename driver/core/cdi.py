@@ -37,6 +37,16 @@ class Spec(Frozen, frozen=True):
     container_edits: ContainerEdits | None = None
 
 
+class _Name(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What is read back of a CDI document."""
+
+    devices: tuple[_Name, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class SpecFile:
     """A CDI document as it is written: file name in the CDI folder and text."""
@@ -82,6 +92,15 @@ def describe_claim(
 def name_file(driver: str, uid: str) -> str:
     """Return the file name of a claim's document, as CDI names transient specs: vendor, class, what it is for."""
     return f"k8s.{driver}-claim_{uid}.json"
+
+
+def list_devices(text: bytes, uid: str) -> tuple[str, ...]:
+    """Return what a claim's document gives, as published name or name-shareID; nothing if it is not our document."""
+    try:
+        entries = msgspec.json.decode(text, type=_Names).devices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+    return tuple(entry.name.removeprefix(f"{uid}-") for entry in entries if entry.name.startswith(f"{uid}-"))
 
 
 def encode(kind: str, devices: Iterable[SpecDevice], common: ContainerEdits = _NO_EDITS) -> bytes:

@@ -15,7 +15,7 @@ from driver.core import configs, naming
 from driver.model.claims import Allocation, AllocationResult, ResourceClaim
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
-from driver.model.prepared import CLAIM_UID, ClaimRef, PreparedDevice, Record
+from driver.model.prepared import CLAIM_UID, ClaimRef, Phase, PreparedDevice, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,23 @@ def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
         Grant(_find(held.device, held.requests, place), held.share_id, held.admin_access, held.requests)
         for held in record.devices
     )
+
+
+def hold_unread(uid: str, devices: Sequence[PreparedDevice] | None, offered: Sequence[str], place: Place) -> Record:
+    """Return a record that holds the devices of a prepared claim whose own record is not understood.
+
+    `devices` are those of its record if that much was read, `offered` what its CDI document gives.
+    """
+    found = tuple(devices) if devices is not None else tuple(_hold(name, place) for name in offered)
+    return Record(uid=uid, namespace="unknown", name="unknown", phase=Phase.PREPARED, boot_id="", devices=found)
+
+
+def _hold(offered: str, place: Place) -> PreparedDevice:
+    """Take `name-shareID` apart: the longest name that fits, since parts are named after wholes."""
+    names = (entry.name for entry in place.inventory.entries)
+    device = max((name for name in names if f"{offered}-".startswith(f"{name}-")), key=len, default=offered)
+    share_id = offered.removeprefix(device).removeprefix("-") or None
+    return PreparedDevice(requests=(), pool=place.pool, device=device, share_id=share_id)
 
 
 def _check_identity(ref: ClaimRef, claim: ResourceClaim) -> Allocation:

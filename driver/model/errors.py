@@ -93,12 +93,12 @@ class Corrupt(DriverError):  # noqa: N818
 
 
 class StorageFailed(DriverError):  # noqa: N818
-    """The node's disk refuses a write (full, read-only, no permission): names the path and the disk's own words."""
+    """The node's disk refuses (full, read-only, no permission, errors): names the path and the disk's own words."""
 
-    def __init__(self, path: str, why: str) -> None:
+    def __init__(self, path: str, why: str, *, action: str = "write") -> None:
         self.path = path
         self.why = why
-        super().__init__(f"cannot write {path}: {why}")
+        super().__init__(f"cannot {action} {path}: {why}")
 
 
 class StepFailed(DriverError):  # noqa: N818

@@ -70,7 +70,7 @@ class Transactions:
         if resumed is not None:
             return resumed.devices
         place = self._place(inventory)
-        grants = preparing.plan(ref, claim, ledger.all(), place)
+        grants = preparing.plan(ref, claim, [*ledger.all(), *self._hold_unread(ledger, place)], place)
         if not grants:
             return ()
         preparation = self._ask(grants)
@@ -87,10 +87,11 @@ class Transactions:
         record = ledger.get(uid)
         if record is None:
             self._remove_strays(uid)
-            return
-        if record.steps and record.phase is Phase.PREPARED:
-            ledger.put(recording.interrupted(record))
-        self.roll_back(ledger, record, record.steps)
+        else:
+            if record.steps and record.phase is Phase.PREPARED:
+                ledger.put(recording.interrupted(record))
+            self.roll_back(ledger, record, record.steps)
+        ledger.release(uid)
 
     def roll_back(self, ledger: Ledger, record: Record, steps: Sequence[Step]) -> None:
         """Undo steps, last first, then remove what a claim has left. Raises `StepFailed`, `StorageFailed`."""
@@ -138,6 +139,14 @@ class Transactions:
         if inventory is None:
             raise Unavailable("the devices of this node are not known yet: their driver is not loaded")
         return Place(self.site.driver, self.site.pool, inventory)
+
+    def _hold_unread(self, ledger: Ledger, place: Place) -> list[Record]:
+        """Return records for claims whose own is not understood: their containers may be running."""
+        held = []
+        for uid, devices in ledger.unread().items():
+            text = self._specs.read(cdi.name_file(self.site.driver, uid))
+            held.append(preparing.hold_unread(uid, devices, cdi.list_devices(text, uid), place))
+        return held
 
     def _ask(self, grants: Sequence[Grant]) -> Preparation:
         return self._vendor.prepare([grant.target for grant in grants]) if grants else _NOTHING

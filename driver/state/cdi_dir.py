@@ -38,6 +38,15 @@ class CdiDir:
         except OSError:
             return False
 
+    def read(self, name: str) -> bytes:
+        """Return what is in a file, nothing if it is not there. Raises `StorageFailed`."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StorageFailed(str(self._root / name), error.strerror or str(error), action="read") from error
+
     def remove(self, name: str) -> bool:
         """Remove the file; return whether it was there. Raises `StorageFailed`."""
         return files.discard(self._disk, self._root / name, durable=False)

@@ -13,12 +13,26 @@ from typing import Final
 import msgspec
 
 from driver.model.errors import Corrupt
-from driver.model.prepared import Record
+from driver.model.prepared import PreparedDevice, Record
 
 SCHEMA_VERSION: Final = 1
 """The version that is written, and the newest that is understood."""
 OLDEST_READER: Final = 1
 """The oldest version of this module that understands what is written."""
+
+
+class TooNew(Corrupt):
+    """A record that only a later version understands. `devices` are those of its claim if that much can be read."""
+
+    def __init__(self, path: str, why: str, devices: tuple[PreparedDevice, ...] | None) -> None:
+        self.devices = devices
+        super().__init__(path, why)
+
+
+class _Glimpse(msgspec.Struct, frozen=True):
+    """What may be understood of a later version's record."""
+
+    devices: tuple[PreparedDevice, ...]
 
 
 class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,16 +54,27 @@ def encode(record: Record) -> bytes:
 
 
 def decode(text: bytes, path: str) -> Record:
-    """Return the record of a file that was read from `path`. Raises `Corrupt`, whatever the file holds."""
+    """Return the record of a file that was read from `path`.
+
+    Raises `Corrupt`, whatever the file holds, and `TooNew` for one that is whole and of a later version.
+    """
     try:
         envelope = msgspec.json.decode(text, type=_Envelope)
         if envelope.min_reader > SCHEMA_VERSION:
-            raise Corrupt(path, f"it is of version {envelope.schema_version}; this plugin understands {SCHEMA_VERSION}")
+            why = f"it is of version {envelope.schema_version}; this plugin understands {SCHEMA_VERSION}"
+            raise TooNew(path, why, _glimpse(envelope.record))
         if _checksum(envelope.record) != envelope.checksum:
             raise Corrupt(path, "its checksum does not match: it was damaged or changed by hand")
         return msgspec.json.decode(envelope.record, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(path, f"it is not a record: {error}" if text else "it is empty") from error
+
+
+def _glimpse(body: msgspec.Raw) -> tuple[PreparedDevice, ...] | None:
+    try:
+        return msgspec.json.decode(body, type=_Glimpse).devices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _checksum(body: bytes | msgspec.Raw) -> str:

@@ -1,8 +1,9 @@
 """Records of prepared claims: one durable file each, shared by the instances of a rolling update.
 
 Used by `node.transactions`. Everything happens inside `Records.transaction`, which holds a lock between threads and
-processes and first sees what another instance has changed. A file that cannot be read is moved to `quarantine/`, with
-the reason beside it, and reported; the others are served.
+processes and first sees what another instance has changed. A file that is no record is moved to `quarantine/`, with
+the reason beside it, and reported; the others are served. A disk that does not let us read proves nothing about the
+file, and a record of a later version belongs to that version: both are left where they are.
 
 Layout below the root: `claims/<uid>.json`, `quarantine/`, `lock`.
 """
@@ -11,27 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from driver.model.errors import Corrupt, InvalidInput, StorageFailed, Unavailable
-from driver.model.occurrences import Emit, RecordQuarantined
-from driver.model.prepared import CLAIM_UID, Record
+from driver.model.errors import Corrupt, InvalidInput, StorageFailed, Unavailable, Unsupported
+from driver.model.occurrences import Emit, RecordQuarantined, RepairFailed
+from driver.model.prepared import CLAIM_UID, PreparedDevice, Record
 from driver.state import files, record_files
 from driver.state.files import Disk
 from driver.state.locks import SharedLock
 
 _SUFFIX: Final = ".json"
+_REASON: Final = ".reason"
 _CLOSE_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A record with what its file looked like when it was read."""
+    """A record, or why it is none for us, with what its file looked like when it was read."""
 
-    record: Record
+    record: Record | record_files.TooNew
     inode: int
     mtime_ns: int
 
@@ -50,13 +52,29 @@ class Ledger:
         files.make_folder(disk, self._claims, 0o750)
 
     def get(self, uid: str) -> Record | None:
-        """Return the record of a claim."""
+        """Return the record of a claim. Raises `Unsupported` if only a later version of the plugin understands it."""
         loaded = self._loaded.get(uid)
-        return loaded.record if loaded else None
+        if loaded is None:
+            return None
+        if isinstance(loaded.record, record_files.TooNew):
+            raise Unsupported(
+                f"the record of claim {uid} was written by a later version of the plugin: {loaded.record}"
+            )
+        return loaded.record
 
     def all(self) -> tuple[Record, ...]:
-        """Return all records, by UID."""
-        return tuple(self._loaded[uid].record for uid in sorted(self._loaded))
+        """Return all records that are understood, by UID."""
+        records = (self._loaded[uid].record for uid in sorted(self._loaded))
+        return tuple(record for record in records if isinstance(record, Record))
+
+    def unread(self) -> Mapping[str, tuple[PreparedDevice, ...] | None]:
+        """Return the devices of claims that are prepared and whose record is not understood, None if not known."""
+        newer = {
+            uid: loaded.record.devices
+            for uid, loaded in self._loaded.items()
+            if isinstance(loaded.record, record_files.TooNew)
+        }
+        return {uid: newer.get(uid) for uid in sorted(self.set_aside()) if uid in newer or uid not in self._loaded}
 
     def put(self, record: Record) -> None:
         """Write a record down; it survives a power failure once this returns.
@@ -79,11 +97,19 @@ class Ledger:
         self._loaded.pop(uid, None)
         self._seen = self._stamp()
 
-    def set_aside(self) -> frozenset[str]:
-        """Return the claim UIDs whose records are in quarantine."""
+    def set_aside(self) -> Set[str]:
+        """Return the claim UIDs whose records are in quarantine or of a later version."""
+        newer = {uid for uid, loaded in self._loaded.items() if isinstance(loaded.record, record_files.TooNew)}
         with contextlib.suppress(OSError):
-            return frozenset(path.name.partition(_SUFFIX)[0] for path in self._quarantine.iterdir())
-        return frozenset()
+            return newer.union(path.name.partition(_SUFFIX)[0] for path in self._quarantine.iterdir())
+        return frozenset(newer)
+
+    def release(self, uid: str) -> None:
+        """Drop what is in quarantine of a claim that is unprepared now, as far as the disk lets us."""
+        for name in (f"{uid}{_SUFFIX}", f"{uid}{_SUFFIX}{_REASON}"):
+            if CLAIM_UID.fullmatch(uid):
+                with contextlib.suppress(StorageFailed):
+                    files.discard(self._disk, self._quarantine / name, durable=False)
 
     def sweep(self) -> None:
         """Remove what interrupted writes have left. Raises `StorageFailed`."""
@@ -123,8 +149,15 @@ class Ledger:
         self._loaded.pop(uid, None)
         try:
             record = record_files.decode(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            self._set_aside(path, "it is a folder")
         except OSError as error:
-            self._set_aside(path, f"it cannot be read: {error.strerror}")
+            raise StorageFailed(str(path), error.strerror or str(error), action="read") from error
+        except record_files.TooNew as error:
+            self._loaded[uid] = _Loaded(error, inode, mtime_ns)
+            self._emit(RepairFailed(uid, type(error).__name__, str(error)))
         except Corrupt as error:
             self._set_aside(path, error.why)
         else:
@@ -134,11 +167,11 @@ class Ledger:
                 self._set_aside(path, f"it is the record of claim {record.uid}")
 
     def _set_aside(self, path: Path, why: str) -> None:
-        """Move an unreadable record away. If even that fails it is reported and left out."""
+        """Move a file that is no record away. If even that fails it is reported and left out."""
         target = self._quarantine / path.name
         try:
             files.make_folder(self._disk, self._quarantine, 0o750)
-            files.store(self._disk, target.with_name(f"{path.name}.reason"), f"{why}\n".encode(), durable=False)
+            files.store(self._disk, target.with_name(f"{path.name}{_REASON}"), f"{why}\n".encode(), durable=False)
             self._disk.rename(path, target)
         except (OSError, StorageFailed) as error:
             why = f"{why}; it could not be moved to {self._quarantine}: {error}"
