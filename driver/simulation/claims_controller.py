@@ -2,16 +2,17 @@
 
 What kube-controller-manager does (pkg/controller/resourceclaim): generated claims are recorded in the pod's status,
 consumers that are gone or done are removed from status.reservedFor, a claim without consumers is deallocated and loses
-its finalizer, a generated one is deleted. Also the garbage collector for what pods own, and the end of namespaces.
+its finalizer, a generated one of a pod that is done is deleted. Collecting garbage is the API server's own business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from driver.model.claims import POD_CLAIM_NAME_ANNOTATION, ConsumerReference
 from driver.model.errors import DriverError
-from driver.simulation.access import CLAIMS, NODES, PODS, SLICES, TEMPLATES, Body, Json, Objects
+from driver.simulation.access import CLAIMS, PODS, TEMPLATES, Body, Json, Objects
 from driver.simulation.caching import Cache
 from driver.simulation.events import Clock, Recorder
 from driver.simulation.loops import Loop
@@ -33,9 +34,7 @@ class ClaimsController:
         self._pods = Cache(objects, PODS, self._loop.wake)
         self._claims = Cache(objects, CLAIMS, self._loop.wake)
         self._templates = Cache(objects, TEMPLATES, self._loop.wake)
-        self._nodes = Cache(objects, NODES, self._loop.wake)
-        self._slices = Cache(objects, SLICES, self._loop.wake)
-        self._caches = (self._pods, self._claims, self._templates, self._nodes, self._slices)
+        self._caches = (self._pods, self._claims, self._templates)
         self._complained: set[tuple[str, str]] = set()
 
     def start(self) -> None:
@@ -55,11 +54,8 @@ class ClaimsController:
             return _SYNC_SECONDS
         claims = self._claims.items()
         pods = {pod.metadata.uid: pod for pod in self._pods.items()}
-        work = [
-            *(lambda pod=pod: self._generate(pod, claims) for pod in pods.values()),
-            *(lambda claim=claim: self._release(claim, pods) for claim in claims),
-            self._collect_slices,
-        ]
+        work = [*(partial(self._generate, pod, claims) for pod in pods.values())]
+        work += [partial(self._release, claim, pods) for claim in claims]
         failure: DriverError | None = None
         for step in work:
             try:
@@ -174,14 +170,6 @@ class ClaimsController:
         self._claims.put(written)
         return written
 
-    def _collect_slices(self) -> None:
-        """Delete slices whose Node is gone, as the garbage collector does."""
-        nodes = {node.metadata.uid for node in self._nodes.items()}
-        for each in self._slices.items():
-            owners = [owner.uid for owner in each.metadata.owner_references if owner.kind == "Node"]
-            if owners and not nodes.intersection(owners):
-                self._objects.delete(SLICES, each)
-
 
 def _owner(claim: Claim) -> ConsumerReference:
     name = next(each.name for each in claim.metadata.owner_references if each.uid == claim.owner)
@@ -194,9 +182,8 @@ def _can_run(pod: Pod) -> bool:
 
 
 def _base_name(pod: str, entry: str) -> str:
-    """Return `<pod>-<entry>-`, both cut in proportion where together they are too long."""
-    room = _MAX_BASE - 1
-    if len(pod) + len(entry) > room:
-        share = len(pod) * room // (len(pod) + len(entry))
-        pod, entry = pod[:share], entry[: room - share]
+    """Return `<pod>-<entry>-`, both cut in proportion to their lengths where together they are too long."""
+    length = len(pod) + 1 + len(entry)
+    if length > _MAX_BASE:
+        pod, entry = pod[: len(pod) * _MAX_BASE // length], entry[: len(entry) * _MAX_BASE // length]
     return f"{pod}-{entry}-"

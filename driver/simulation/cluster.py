@@ -27,7 +27,6 @@ from driver.simulation.apiserver import ApiServer
 from driver.simulation.claims_controller import ClaimsController
 from driver.simulation.kubelet.kubelets import Options
 from driver.simulation.kubelet.timings import Timings
-from driver.simulation.namespaces_controller import NamespacesController
 from driver.simulation.nodes import NodeSpec, SimulatedNode
 from driver.simulation.objects import Pod
 from driver.simulation.resources import Slice
@@ -73,7 +72,7 @@ class Cluster:
         self.kubeconfig = self.folder / "kubeconfig"
         self.nodes: dict[str, SimulatedNode] = {}
         self._clients: list[Client] = []
-        self._controllers: list[Scheduler | ClaimsController | NamespacesController] = []
+        self._controllers: list[Scheduler | ClaimsController] = []
 
     def __enter__(self) -> Cluster:
         try:
@@ -99,7 +98,6 @@ class Cluster:
         self._controllers = [
             ClaimsController(self.connect(), _now),
             Scheduler(self.connect(), _now),
-            NamespacesController(self.connect()),
         ]
         for controller in self._controllers:
             controller.start()
