@@ -1,0 +1,90 @@
+"""What the demo prints about a workload, also about one that misbehaved."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from driver.cli import demo_text
+from driver.model import vocabulary
+from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
+from driver.simulation.runtime.cdi import Mount
+from driver.simulation.runtime.injection import Contents, NodeInContainer
+from driver.simulation.workloads import Got, Report, View
+from tests.fakes.cluster_objects import slice_
+
+DEVICE = Device(
+    name="gpu-0000-1b-00-0",
+    attributes={
+        vocabulary.MODEL: DeviceAttribute(string="NVIDIA H100 80GB HBM3"),
+        vocabulary.NUMA_NODE: DeviceAttribute(int_=0),
+        vocabulary.INTERCONNECT_DOMAIN: DeviceAttribute(string="0000-1b-00-0"),
+        vocabulary.DRIVER_VERSION: DeviceAttribute(version="580.126.9"),
+        "example.com/on": DeviceAttribute(bool_=True),
+    },
+    capacity={vocabulary.MEMORY: DeviceCapacity(value="81559Mi")},
+)
+GOT = Got("gpu", "node-1", "gpu.accel-dra.dev", DEVICE)
+NODE = NodeInContainer("/dev/gpu0", "/dev/null", "c", 1, 3, "rw", 0o666, None, None)
+CONTENTS = Contents({"UUID": "GPU-12345678-1234", "N": "1"}, (NODE,), (Mount(host_path="/a", container_path="/b"),))
+
+
+def _console() -> Console:
+    return Console(width=100, record=True, file=io.StringIO(), highlight=False)
+
+
+def _text(report: Report) -> str:
+    console = _console()
+    demo_text.show_report(console, report)
+    return console.export_text()
+
+
+def test_a_workload_that_runs() -> None:
+    views = (View("main", (GOT,), CONTENTS), View("other", (), Contents({})))
+    report = Report("pair", "Two GPUs", "Running", 0.123, views=views, reasons=("gpu: 1 of class c",))
+    assert [line.rstrip() for line in _text(report).splitlines() if line.strip()] == [
+        "✓ Two GPUs (pair): running after 0.12 s",
+        "  asked   gpu: 1 of class c",
+        "  got     node-1 gpu-0000-1b-00-0 NVIDIA H100 80GB HBM3, 79.65 GiB, NUMA 0, link 0000-1b-00-0",
+        "  sees    main: /dev/gpu0 UUID=GPU-12345… N=1, 1 mount",
+        "  sees    other: nothing",
+    ]
+
+
+def test_a_workload_that_waits_as_promised() -> None:
+    message = "0/2 nodes are available: a: no GPU; b: no GPU either"
+    text = _text(Report("none", "Too much", "Pending", 1.0, message))
+    assert "✓ Too much (none): pending, as promised" in text
+    assert "waits   a: no GPU" in text
+    assert "waits   b: no GPU either" in text
+
+
+def test_a_workload_that_broke_its_promise_says_which() -> None:
+    text = _text(Report("pair", "Two GPUs", "Running", 0.1, problem="container main has 1 devices instead of 2"))
+    assert "✗ Two GPUs (pair): container main has 1 devices instead of 2" in text
+
+
+def test_the_summary_counts() -> None:
+    good = Report("a", "A", "Running", 0.1)
+    bad = Report("b", "B", "Running", 0.1, problem="wrong")
+    console = _console()
+    demo_text.show_summary(console, [good, bad], 1.26)
+    assert console.export_text().strip() == "1 of 2 workloads behaved as promised, in 1.3 s."
+
+
+def test_nodes_are_summed_up() -> None:
+    part = Device(name="part", attributes={**DEVICE.attributes, vocabulary.PROFILE: DeviceAttribute(string="1g.10gb")})
+    console = _console()
+    demo_text.show_nodes(console, {"node-1": [slice_(DEVICE, part)], "empty": []})
+    text = console.export_text()
+    assert "node-1  1 NVIDIA H100 80GB HBM3, 1 NVIDIA H100 80GB HBM3 parts 1g.10gb, 2 of them linked" in text
+    assert "empty" in text
+
+
+def test_attributes_of_every_type_are_shown() -> None:
+    assert GOT.text(vocabulary.DRIVER_VERSION) == "580.126.9"
+    assert GOT.text(vocabulary.NUMA_NODE) == "0"
+    assert GOT.text("example.com/on") == "true"
+    assert GOT.text("example.com/none") == ""
+    assert Got("r", "n", "d", Device(name="x")).memory == ""
