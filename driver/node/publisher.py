@@ -26,6 +26,8 @@ from driver.model.slices import Device, ResourceSlice
 from driver.node.publishing import Place, Rounds
 
 _JOIN: Final = 15.0
+_UNHEARD: Final = 1.0
+"""Seconds between rounds until the watch has begun."""
 _QUIET_CONFLICTS: Final = 3
 """Conflicts in a row that are not worth a word: somebody else was faster, the next round sees what it did."""
 
@@ -156,11 +158,13 @@ class Publisher:
             self._schedule(self._started_at + self._timing.absence)
             self._rounds.warm_up()
             return
+        synced = self._watch.has_synced
         again = self._rounds.publish(devices, provoked=provoked)
         self._failures = 0
         if again is None:
             self.published.set()
-            self._schedule(self._resync_at)
+            # What others do before the watch has begun is not heard: look again once it has.
+            self._schedule(self._resync_at if synced else self._timing.clock() + _UNHEARD)
         else:
             self._schedule(self._timing.clock() + again)
 
