@@ -45,14 +45,14 @@ class Collector:
         self._emit = emit
         self._gone_since: dict[str, float] = {}
 
-    def look(self) -> int:
-        """Look at every record once; return how many claims were released."""
+    def look(self, stopping: Callable[[], bool]) -> int:
+        """Look at every record once, until `stopping`; return how many claims were released."""
         with self._records.transaction(_LOCK_TIMEOUT) as ledger:
             known = ledger.all()
         self._gone_since = {
             record.uid: self._gone_since[record.uid] for record in known if record.uid in self._gone_since
         }
-        return sum(self._check(record) for record in known)
+        return sum(self._check(record) for record in known if not stopping())
 
     def _check(self, record: Record) -> bool:
         ref = ClaimRef(record.namespace, record.name, record.uid)

