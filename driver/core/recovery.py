@@ -3,7 +3,7 @@
 `plan_repairs` is called by `node.recovery` before the plugin registers, under the lock of the records, so that a
 record in the phase `preparing` is always one whose writer died. Promises that after the repairs every claim is as if
 it had never been touched or had always been complete. It must not touch files of anyone else.
-`explain_stale` is called by `node.collecting`.
+`explain_stale` is called by `node.collecting`, `agrees` by `node.preparer` and `node.transactions`.
 """
 
 from __future__ import annotations
@@ -66,4 +66,17 @@ def explain_stale(record: Record, claim: ResourceClaim | None, driver: str, pool
     results = claim.status.allocation.devices.results
     if not any(result.driver == driver and result.pool == pool for result in results):
         return "the claim is allocated elsewhere now"
-    return ""
+    return "" if agrees(record, claim, driver, pool) else "the claim was given other devices"
+
+
+def agrees(record: Record, claim: ResourceClaim, driver: str, pool: str) -> bool:
+    """Say whether a claim still has the devices that were prepared for it, or says nothing about it.
+
+    A claim may be deallocated and allocated anew under the same UID without having been unprepared here, if its pod
+    was deleted by force.
+    """
+    if claim.metadata.uid != record.uid or claim.status.allocation is None:
+        return True
+    results = claim.status.allocation.devices.results
+    given = {(r.main_request, r.device, r.share_id) for r in results if r.driver == driver and r.pool == pool}
+    return given == {(request, held.device, held.share_id) for held in record.devices for request in held.requests}

@@ -19,7 +19,7 @@ from driver.contract import Vendor
 from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DeviceBusy, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
-from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
+from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice, Record
 from driver.node.collecting import Collector, Fetch
 from driver.node.recovery import Recovery
 from driver.node.transactions import Site, Transactions
@@ -33,6 +33,8 @@ from driver.state.records import Records
 _FIRST_PAUSE: Final = 0.05
 _SHORTEST_READ: Final = 1.0
 """Seconds that a read is given even at the very end; the kubelet waits longer than our deadline."""
+_GLANCE: Final = 2.0
+"""Seconds in which the API server may contradict a record. Repeats are rare: after the kubelet was restarted."""
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between tries: short enough to use an API server at once when it is back."""
 _CLAIMS_AT_A_TIME: Final = 8
@@ -195,12 +197,20 @@ class Preparer:
         with self._records.transaction(self._left(end)) as ledger:
             attempt.check(ref)
             record = self._transactions.resume(ledger, ref.uid, self._outside.inventory())
-        if record is not None:
+        if record is not None and not self._is_outdated(ref, record, end):
             return record.devices
         claim = self._outside.fetch(ref.namespace, ref.name, max(_SHORTEST_READ, self._left(end)))
         with self._records.transaction(self._left(end)) as ledger:
             attempt.check(ref)
             return self._transactions.prepare(ledger, ref, claim, self._outside.inventory())
+
+    def _is_outdated(self, ref: ClaimRef, record: Record, end: float) -> bool:
+        """Say whether the claim has other devices now. Without the API server's answer the record stands."""
+        try:
+            claim = self._outside.fetch(ref.namespace, ref.name, min(_GLANCE, max(_SHORTEST_READ, self._left(end))))
+        except DriverError:
+            return False
+        return not self._transactions.agrees(record, claim)
 
     def _explain(self, operation: str, error: Exception) -> tuple[str, str]:
         if isinstance(error, DriverError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driver.contract import Steps, Vendor
-from driver.core import cdi, metadata, preparing, recording
+from driver.core import cdi, metadata, preparing, recording, recovery
 from driver.core.preparing import Grant, Place
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
@@ -65,10 +65,15 @@ class Transactions:
     def prepare(
         self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, inventory: Inventory | None
     ) -> tuple[PreparedDevice, ...]:
-        """Prepare a claim, or answer as before if it is prepared. Raises what `core.preparing.plan` and vendors do."""
+        """Prepare a claim, or answer as before if it is prepared with the devices that it has now.
+
+        Raises what `core.preparing.plan` and vendors do.
+        """
         resumed = self.resume(ledger, ref.uid, inventory)
-        if resumed is not None:
+        if resumed is not None and self.agrees(resumed, claim):
             return resumed.devices
+        if resumed is not None:
+            self.unprepare(ledger, ref.uid)
         place = self._place(inventory)
         grants = preparing.plan(ref, claim, [*ledger.all(), *self._hold_unread(ledger, place)], place)
         if not grants:
@@ -78,6 +83,10 @@ class Transactions:
         record = recording.draft(ref, place, grants, preparation, documents, self.site.boot_id)
         self._carry_out(ledger, record)
         return record.devices
+
+    def agrees(self, record: Record, claim: ResourceClaim) -> bool:
+        """Say whether the API server's claim has the devices of the record."""
+        return recovery.agrees(record, claim, self.site.driver, self.site.pool)
 
     def unprepare(self, ledger: Ledger, uid: str) -> None:
         """Undo a claim, from its record alone. One that is not known is done already.

@@ -80,7 +80,7 @@ def test_the_answer_is_the_same_on_every_repeat_and_needs_no_api_server(bench: B
     bench.inventory = None
     assert [prepare_one(preparer, wanted) for _ in range(3)] == [first] * 3
     assert bench.files() == files
-    assert bench.fetched == ["claim-u1"]
+    assert bench.limits[1:] == [2.0] * 3, "the API server may contradict, for a moment"
     preparer.close()
     again = bench.open()
     again.recover()
