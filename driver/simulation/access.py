@@ -47,6 +47,8 @@ class Other(Object, frozen=True):
 
 
 _DRA: Final = "/apis/resource.k8s.io/v1"
+_RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
+_ADMISSION: Final = "/apis/admissionregistration.k8s.io/v1"
 PODS: Final = Kind("/api/v1", "pods", "Pod", Pod)
 NODES: Final = Kind("/api/v1", "nodes", "Node", Node, namespaced=False)
 NAMESPACES: Final = Kind("/api/v1", "namespaces", "Namespace", Namespace, namespaced=False)
@@ -58,8 +60,10 @@ SLICES: Final = Kind(_DRA, "resourceslices", "ResourceSlice", Slice, namespaced=
 _OTHERS: Final = (
     Kind("/api/v1", "configmaps", "ConfigMap", Other),
     Kind("/api/v1", "serviceaccounts", "ServiceAccount", Other),
-    Kind("/apis/rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", Other, namespaced=False),
-    Kind("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding", Other, namespaced=False),
+    Kind(_RBAC, "clusterroles", "ClusterRole", Other, namespaced=False),
+    Kind(_RBAC, "clusterrolebindings", "ClusterRoleBinding", Other, namespaced=False),
+    Kind(_ADMISSION, "validatingadmissionpolicies", "ValidatingAdmissionPolicy", Other, namespaced=False),
+    Kind(_ADMISSION, "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", Other, namespaced=False),
 )
 KINDS: Final[Mapping[str, Kind[Object]]] = {
     kind.kind: kind  # type: ignore[misc]  # a Kind only produces its type, so it serves as a Kind of Object

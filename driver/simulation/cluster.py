@@ -1,12 +1,14 @@
 """The embedded cluster: API server, scheduler, controllers, nodes with kubelets and the real plugin on each.
 
 `with Cluster([NodeSpec(name="n1")]) as cluster:` is all that demo, tests and benchmarks need. Everything goes through
-real HTTP, real sockets and real processes; only hardware, scheduler, kubelet and container runtime are simulated.
+real HTTP, real sockets and real processes; only hardware, scheduler, kubelet and container runtime are simulated. The
+plugins have the rights that deploy/base gives them, and no more.
 Leaving it ends all threads and processes and removes all files.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import time
@@ -23,7 +25,7 @@ from driver.kube.client import Client
 from driver.model.errors import DriverError, Unavailable
 from driver.simulation import manifests
 from driver.simulation.access import NAMESPACES, PODS, SLICES, Objects
-from driver.simulation.apiserver import ApiServer
+from driver.simulation.apiserver import ApiServer, User
 from driver.simulation.claims_controller import ClaimsController
 from driver.simulation.kubelet.kubelets import Options
 from driver.simulation.kubelet.timings import Timings
@@ -37,6 +39,10 @@ T = TypeVar("T")
 
 DEFAULT_SPEED: Final = 10.0
 """How much faster than a real kubelet this one retries and reconciles."""
+_INSTALLED: Final = ("serviceaccount", "clusterrole", "slice-policy", "deviceclasses")
+"""Files of deploy/base; `SimulatedNode` does what the DaemonSet does."""
+_NAMESPACE: Final = "accel-dra"
+_ACCOUNT: Final = "accel-dra-node"
 _LOOK_SECONDS: Final = 0.02
 _READY_SECONDS: Final = 60.0
 _LONGEST_BASE: Final = 16
@@ -67,7 +73,9 @@ class Cluster:
     def __init__(self, nodes: Sequence[NodeSpec], options: ClusterOptions | None = None) -> None:
         self._options = options or ClusterOptions()
         self._specs = tuple(nodes)
-        self.server = ApiServer(port=self._options.port)
+        self._token = secrets.token_hex()
+        admin = User("admin", groups=("system:masters",))
+        self.server = ApiServer(port=self._options.port, authorize=True, tokens={self._token: admin})
         self.folder = _make_folder()
         self.kubeconfig = self.folder / "kubeconfig"
         self.nodes: dict[str, SimulatedNode] = {}
@@ -90,9 +98,11 @@ class Cluster:
     def start(self) -> None:
         """Start everything; returns before the nodes are ready, see `wait_ready`."""
         self.server.start()
-        self.server.kubeconfig(self.kubeconfig)
+        self.server.kubeconfig(self.kubeconfig, user="admin", token=self._token)
         self.objects = self.connect()
-        manifests.apply(self.objects, manifests.read(manifests.find("base", "deviceclasses.yaml")))
+        self.create_namespace(_NAMESPACE)
+        for name in _INSTALLED:
+            manifests.apply(self.objects, manifests.read(manifests.find("base", f"{name}.yaml")))
         for spec in self._specs:
             self.add_node(spec)
         self._controllers = [
@@ -115,18 +125,29 @@ class Cluster:
 
     def connect(self) -> Objects:
         """Return a connection of its own to the API server, closed with the cluster."""
-        client = Client(Access(server=self.server.url))
+        client = Client(Access(server=self.server.url, token=self._token))
         self._clients.append(client)
         return Objects(client)
 
     def add_node(self, spec: NodeSpec) -> SimulatedNode:
         """Add a node and start it."""
         folder = self.folder / str(len(self.nodes))
-        node = SimulatedNode(spec, folder, self.kubeconfig, self.connect(), self._options.kubelet)
+        folder.mkdir()
+        kubeconfig = self._admit_plugin(spec.name, folder / "kubeconfig")
+        node = SimulatedNode(spec, folder, kubeconfig, self.connect(), self._options.kubelet)
         self.nodes[spec.name] = node
         node.create_object()
         node.start()
         return node
+
+    def _admit_plugin(self, node: str, kubeconfig: Path) -> Path:
+        """Write the kubeconfig of a node's plugin: what the token of its pod says, and the rights of its role."""
+        token = secrets.token_hex()
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{_NAMESPACE}")
+        extra = {"authentication.kubernetes.io/node-name": (node,)}
+        user = User(f"system:serviceaccount:{_NAMESPACE}:{_ACCOUNT}", groups=groups, extra=extra)
+        self.server.authenticator.add_token(token, user)
+        return self.server.kubeconfig(kubeconfig, user=_ACCOUNT, token=token)
 
     def restart_server(self) -> None:
         """Take the API server away and bring it back on the same port with the same objects."""

@@ -54,7 +54,7 @@ class SimulatedNode:
         """Running plugin processes by driver name, and `driver:pod UID` during an update."""
         self.runtime = Runtime([self.cdi])
         self._kubelet: Kubelet | None = None
-        self.cdi.mkdir(parents=True)
+        self.cdi.mkdir(parents=True, exist_ok=True)
         self.folders.make()
         self._boot()
 

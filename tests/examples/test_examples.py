@@ -106,7 +106,9 @@ def test_an_example_is_ready_to_be_copied(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
-def test_classes_selectors_and_constraints_name_what_is_published(folder: Path, inventories: list[Inventory]) -> None:
+def test_peer_defect_12_classes_selectors_and_constraints_name_what_is_published(
+    folder: Path, inventories: list[Inventory]
+) -> None:
     devices = [entry.device for each in inventories for entry in each.entries]
     published = {name for device in devices for name in (*device.attributes, *device.capacity)}
     classes = _classes()

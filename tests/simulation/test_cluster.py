@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from driver.model.errors import Unavailable
-from driver.simulation.access import CLAIMS, PODS, Body
+from driver.kube import access
+from driver.kube.client import Client
+from driver.model.errors import Forbidden, Rejected, Unavailable
+from driver.simulation.access import CLAIMS, PODS, SLICES, Body, Objects
 from driver.simulation.cluster import Cluster
 from driver.simulation.nodes import NodeSpec
 from tests.simulation.conftest import GPU, Start
@@ -174,7 +176,7 @@ def test_a_finished_pod_frees_its_devices_though_it_stays(start: Start) -> None:
     e2e.cluster.wait_running("next")
 
 
-def test_claims_with_devices_of_two_drivers(start: Start) -> None:
+def test_peer_defect_11_a_claim_with_devices_of_two_drivers(start: Start) -> None:
     other = "other.accel-dra.dev"
     e2e = start(NodeSpec(name="node-1", hardware="t4", drivers=(GPU, other)))
     requests: list[Body] = [
@@ -248,3 +250,18 @@ def test_a_plugin_that_cannot_start_is_reported_with_its_own_words() -> None:
     ):
         cluster.wait_ready(10)
     assert not isinstance(raised.value, Unavailable), "it does not wait for what cannot come"
+
+
+def test_a_plugin_has_the_rights_of_its_role_and_node_and_no_others(start: Start) -> None:
+    e2e = start(MESH, NodeSpec(name="node-2", hardware="t4"))
+    client = Client(access.load(str(e2e.cluster.folder / "0" / "kubeconfig"), {}))
+    plugin = Objects(client)
+    (other,) = e2e.cluster.slices("node-2")
+    assert plugin.list_all(SLICES, fields="spec.nodeName=node-1")
+    with pytest.raises(Rejected, match="may not write ResourceSlices of node node-2"):
+        plugin.delete(SLICES, other)
+    with pytest.raises(Forbidden):
+        plugin.list_all(PODS, "default")
+    with pytest.raises(Forbidden):
+        plugin.list_all(CLAIMS, "default")
+    client.close()
