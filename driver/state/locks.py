@@ -24,15 +24,15 @@ _SIZE: Final = 8
 
 
 class SharedLock:
-    """An flock on a file that also holds the counter."""
+    """An flock on a file that also holds the counter. Every method raises `StorageFailed` if the disk refuses."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, make it if needed. Raises `StorageFailed`."""
+        """Open the file, make it if needed."""
         self._mutex = threading.Lock()
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageFailed(str(path), error.strerror or str(error)) from error
+        self._path = path
+        self._file = self._open()
+        self.generation = 1
+        """How often the file was opened: one that was replaced by hand counts anew."""
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
@@ -61,17 +61,44 @@ class SharedLock:
 
     def read_counter(self) -> int:
         """Return how often `count` was called, by any process."""
-        return int.from_bytes(os.pread(self._file, _SIZE, 0), "big")
+        with self._telling("read"):
+            return int.from_bytes(os.pread(self._file, _SIZE, 0), "big")
 
     def count(self) -> None:
         """Tell other processes that something is about to change. Only while the lock is held."""
-        os.pwrite(self._file, ((self.read_counter() + 1) % 256**_SIZE).to_bytes(_SIZE, "big"), 0)
+        following = (self.read_counter() + 1) % 256**_SIZE
+        with self._telling("write"):
+            os.pwrite(self._file, following.to_bytes(_SIZE, "big"), 0)
 
     def _try(self) -> bool:
         if self._file < 0:
             raise Unavailable("the records are closed: the plugin is stopping")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        with self._telling("lock"):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                while not self._is_current():
+                    old, self._file = self._file, self._open()
+                    os.close(old)
+                    self.generation += 1
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
         return True
+
+    def _is_current(self) -> bool:
+        """Say whether the file that we hold is still the one that others find: somebody may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> int:
+        with self._telling("write"):
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextlib.contextmanager
+    def _telling(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageFailed(str(self._path), error.strerror or str(error), action=action) from error

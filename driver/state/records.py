@@ -48,7 +48,7 @@ class Ledger:
         self._emit = emit
         self._lock = lock
         self._loaded: dict[str, _Loaded] = {}
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         files.make_folder(disk, self._claims, 0o750)
 
     def get(self, uid: str) -> Record | None:
@@ -86,7 +86,10 @@ class Ledger:
         path = self._path(record.uid)
         self._announce()
         files.store(self._disk, path, record_files.encode(record), mode=0o640, durable=True)
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise StorageFailed(str(path), error.strerror or str(error), action="read") from error
         self._loaded[record.uid] = _Loaded(record, status.st_ino, status.st_mtime_ns)
         self._seen = self._stamp()
 
@@ -113,7 +116,11 @@ class Ledger:
 
     def sweep(self) -> None:
         """Remove what interrupted writes have left. Raises `StorageFailed`."""
-        for path in self._claims.iterdir():
+        try:
+            found = sorted(self._claims.iterdir())
+        except OSError as error:
+            raise StorageFailed(str(self._claims), error.strerror or str(error), action="read") from error
+        for path in found:
             if files.is_temporary(path.name):
                 files.discard(self._disk, path, durable=False)
 
@@ -180,8 +187,12 @@ class Ledger:
     # The folder's modification time alone cannot tell two changes within one tick of the kernel's clock apart, so
     # writers also count. The time is there to see what was changed by hand.
 
-    def _stamp(self) -> tuple[int, int]:
-        return self._lock.read_counter(), self._claims.stat().st_mtime_ns
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            changed = self._claims.stat().st_mtime_ns
+        except OSError as error:
+            raise StorageFailed(str(self._claims), error.strerror or str(error), action="read") from error
+        return self._lock.generation, self._lock.read_counter(), changed
 
     def _announce(self) -> None:
         self._seen = None
@@ -216,5 +227,10 @@ class Records:
 
         A transaction that does not end soon keeps it until the process ends: another instance must not get in.
         """
-        with contextlib.suppress(Unavailable), self._lock.hold(_CLOSE_TIMEOUT):
+        try:
+            with self._lock.hold(_CLOSE_TIMEOUT):
+                self._lock.close()
+        except StorageFailed:  # the folder is gone: there is nothing left to keep others out of
             self._lock.close()
+        except Unavailable:
+            pass

@@ -1,0 +1,89 @@
+"""The lock of the records when somebody removes its file, and on a disk that refuses."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from driver.model.errors import StorageFailed, Unavailable
+from driver.model.prepared import Phase, Record
+from driver.state.files import Disk
+from driver.state.locks import SharedLock
+from driver.state.records import Records
+
+
+def record(uid: str) -> Record:
+    return Record(uid=uid, namespace="team-a", name=uid, phase=Phase.PREPARED, boot_id="b")
+
+
+def test_instances_agree_on_one_file_after_it_was_removed_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = SharedLock(path)
+    path.unlink()
+    second = SharedLock(path)
+    with first.hold(1):
+        with pytest.raises(Unavailable, match="another instance"), second.hold(0):
+            pass
+        path.unlink()
+    with second.hold(0), pytest.raises(Unavailable, match="another instance"), first.hold(0):
+        pass
+    assert path.exists()
+    first.close()
+    second.close()
+
+
+def test_changes_are_seen_although_the_counter_begins_anew(tmp_path: Path) -> None:
+    one, two = (Records(str(tmp_path), Disk(), print) for _ in range(2))
+    with one.transaction(1) as ledger:
+        ledger.put(record("a"))
+    stamp = (tmp_path / "claims").stat()
+    (tmp_path / "lock").unlink()
+    with two.transaction(1) as ledger:
+        ledger.put(record("b"))
+    os.utime(tmp_path / "claims", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with one.transaction(1) as ledger:
+        assert [entry.uid for entry in ledger.all()] == ["a", "b"]
+    one.close()
+    two.close()
+
+
+def test_no_descriptor_is_lost_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    lock = SharedLock(tmp_path / "lock")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        (tmp_path / "lock").unlink()
+        with lock.hold(1):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    lock.close()
+
+
+def test_a_counter_that_cannot_be_written_is_a_failure_of_the_disk(tmp_path: Path) -> None:
+    lock = SharedLock(tmp_path / "lock")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with lock.hold(1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(StorageFailed, match=r"cannot write .*lock: File too large"):
+                lock.count()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    lock.close()
+
+
+def test_records_whose_folder_is_gone_are_a_failure_of_the_disk(tmp_path: Path) -> None:
+    records = Records(str(tmp_path / "state"), Disk(), print)
+    with records.transaction(1) as ledger:
+        (tmp_path / "state/claims").rmdir()
+        with pytest.raises(StorageFailed, match="claims"):
+            ledger.remove("a")
+        with pytest.raises(StorageFailed, match="claims"):
+            ledger.sweep()
+    (tmp_path / "state/lock").unlink()
+    (tmp_path / "state").rmdir()
+    with pytest.raises(StorageFailed, match="lock"), records.transaction(1):
+        pass
+    records.close()
