@@ -77,7 +77,7 @@ def _parse(opaque: OpaqueConfiguration) -> Configuration:
     text = bytes(opaque.parameters)
     try:
         meta = msgspec.json.decode(text, type=_TypeMeta)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"configuration for {opaque.driver}: parameters",
             _shorten(text.decode("utf-8", "backslashreplace")),

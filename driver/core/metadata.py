@@ -7,6 +7,7 @@ Layout: k8s.io/dynamic-resource-allocation kubeletplugin/metadata.go and api/met
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,8 @@ HOST_FOLDER: Final = "dra-device-metadata"
 """Below the plugin's data folder."""
 FILE_NAME: Final = "metadata.json"
 CONTAINER_FOLDER: Final = "/var/run/kubernetes.io/dra-device-attributes"
+
+_DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class _ObjectMeta(Frozen, frozen=True):
@@ -106,8 +109,18 @@ def _describe_request(
     )
 
 
+def _pod_claim_name(claim: ResourceClaim) -> str | None:
+    """Return which of a pod's claims this is, if it was made from a template.
+
+    The name becomes part of a path, and anyone who may edit the claim can write the annotation: only what the API
+    allows as a name in a pod (pod.spec.resourceClaims[].name, a DNS label) is taken.
+    """
+    name = claim.metadata.annotations.get(POD_CLAIM_NAME_ANNOTATION)
+    return name if name is not None and _DNS_LABEL.fullmatch(name) else None
+
+
 def _container_folder(claim: ResourceClaim) -> str:
-    pod_claim = claim.metadata.annotations.get(POD_CLAIM_NAME_ANNOTATION)
+    pod_claim = _pod_claim_name(claim)
     if pod_claim is not None:
         return f"{CONTAINER_FOLDER}/resourceclaimtemplates/{pod_claim}"
     return f"{CONTAINER_FOLDER}/resourceclaims/{claim.metadata.name}"
@@ -126,6 +139,6 @@ def _document(claim: ResourceClaim, request: str, grants: Sequence[Grant], place
         kind=KIND,
         metadata=_ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid, generation=1),
         requests=(_Request(name=request, devices=devices),),
-        pod_claim_name=meta.annotations.get(POD_CLAIM_NAME_ANNOTATION),
+        pod_claim_name=_pod_claim_name(claim),
     )
     return msgspec.json.encode(document) + b"\n"

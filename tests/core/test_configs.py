@@ -91,6 +91,7 @@ def test_the_same_text_from_class_and_claim_are_two_entries() -> None:
         (b"", "parameters", "''"),
         (b'{"apiVersion": 1, "kind": 2}', "parameters", "int"),
         (b"\xff\xfe", "parameters", "xff"),
+        (b'{"apiVersion":"config.accel-dra.dev/v1alpha1","kind":"\xff"}', "parameters", "xff"),
     ],
 )
 def test_what_is_wrong_is_named(parameters: bytes, field: str, value: str) -> None:

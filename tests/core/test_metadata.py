@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from driver.core import metadata, preparing, recording
 from driver.core.metadata import RequestMetadata
 from driver.core.preparing import Grant, Place
@@ -87,6 +89,14 @@ def test_the_mount_of_a_claim_made_from_a_template_has_the_name_the_pod_knows() 
     (entry,) = metadata.describe(made, grants, PLACE, FOLDER)
     assert b"/resourceclaimtemplates/my-gpu/gpu/" in entry.spec.text
     assert json.loads(entry.document)["podClaimName"] == "my-gpu"
+
+
+@pytest.mark.parametrize("name", ["../../../etc", "a/b", "", "x\0", "UPPER", "a\n", "-a", "a" * 64, "a.b"])
+def test_an_annotation_that_is_no_name_never_becomes_part_of_a_path(name: str) -> None:
+    made = claim("u1", result(device(1)), annotations={"resource.kubernetes.io/pod-claim-name": name})
+    (entry,) = metadata.describe(made, preparing.plan(ref("u1"), made, (), PLACE), PLACE, FOLDER)
+    assert b"/resourceclaims/claim-u1/gpu/" in entry.spec.text
+    assert "podClaimName" not in json.loads(entry.document)
 
 
 def test_the_id_comes_with_the_first_device_of_each_request() -> None:
