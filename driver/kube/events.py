@@ -19,7 +19,7 @@ import msgspec
 
 from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
-from driver.model.errors import DriverError, NotFound, Unavailable
+from driver.model.errors import NotFound, Unavailable
 from driver.model.objects import Api, ObjectMeta
 
 _MOST: Final = 256
@@ -165,7 +165,7 @@ class EventWriter:
             entry.due_at = self._clock() + max(error.retry_after or 0.0, self._pause * 2 ** (entry.attempts - 1) / 10)
             if entry.attempts >= _ATTEMPTS:
                 self._give_up(happening)
-        except DriverError:
+        except Exception:  # noqa: BLE001 - the thread must not end: one Event that cannot be written is one lost
             self._give_up(happening)
 
     def _give_up(self, happening: Happening) -> None:
@@ -210,5 +210,5 @@ def _to_micro_time(seconds: float) -> str:
 
 def _shorten(note: str) -> str:
     """Return the note cut to what the API takes, which counts bytes."""
-    data = note.encode()
-    return note if len(data) <= _LONGEST_NOTE else data[: _LONGEST_NOTE - 3].decode(errors="ignore") + "…"
+    data = note.encode(errors="backslashreplace")
+    return data.decode() if len(data) <= _LONGEST_NOTE else data[: _LONGEST_NOTE - 3].decode(errors="ignore") + "…"

@@ -226,3 +226,12 @@ def test_the_embedded_api_server_takes_them() -> None:
         wait_until(lambda: any("series" in each for each in read()))
         assert len(read()) == 1
         client.close()
+
+
+def test_one_event_that_cannot_even_be_encoded_does_not_end_the_others(server: EventServer) -> None:
+    with Recorder(server.server.url) as writer:
+        writer.post(happen(regarding=Regarding("v1", "Node", "", "broken \ud800")))
+        wait_until(lambda: writer.lost == 1)
+        writer.post(happen("half a pair: \ud800"))
+        wait_until(lambda: server.events)
+    assert next(iter(server.events.values()))["note"] == "half a pair: \\ud800"
