@@ -38,7 +38,8 @@ def name(driver: str, plugins_dir: str, registry_dir: str, pod_uid: str) -> Sock
     (registration sockets are named as k8s.io/dynamic-resource-allocation/kubeletplugin does). Raises `InvalidInput`
     if a path is too long or not absolute.
     """
-    data_dir = f"{plugins_dir}/{driver}"
+    registry_dir = registry_dir.rstrip("/")
+    data_dir = f"{plugins_dir.rstrip('/')}/{driver}"
     if not pod_uid:
         dra, registration = [f"{data_dir}/dra.sock"], [f"{registry_dir}/{driver}-reg.sock"]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import socket
 import tempfile
@@ -162,3 +163,31 @@ def test_sweeping_leaves_living_instances_and_other_drivers_alone(folder: Path) 
 
 def test_sweeping_a_folder_that_is_not_there_is_nothing(folder: Path) -> None:
     assert sockets.sweep(folder / "gone", DRIVER) == []
+
+
+def test_slashes_at_the_end_of_folders_are_not_part_of_paths() -> None:
+    """The kubelet compares the endpoint with what it has, as text."""
+    assert sockets.name(DRIVER, f"{PLUGINS}/", f"{REGISTRY}//", UID) == sockets.name(DRIVER, PLUGINS, REGISTRY, UID)
+
+
+def test_a_lock_file_that_is_replaced_while_it_is_taken_is_not_the_lock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner before removes the file between our opening and our locking it; the next one makes its own."""
+    lock = folder / ".dra.sock.lock"
+    flock, calls = fcntl.flock, []
+
+    def meddle(descriptor: int, operation: int) -> None:
+        flock(descriptor, operation)
+        calls.append(descriptor)
+        if len(calls) == 1:
+            lock.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", meddle)  # the kernel's, to meet a race that has no other handle
+    owned = Ownership.take(str(folder / "dra.sock"), DRIVER)
+    monkeypatch.undo()
+    assert len(calls) == 2
+    assert lock.read_text() == DRIVER
+    with pytest.raises(Conflict, match="already serves"):
+        Ownership.take(str(folder / "dra.sock"), DRIVER)
+    owned.release()
