@@ -56,6 +56,13 @@ def make_claim(pod: Pod, classes: Mapping[str, str]) -> tuple[Claim | None, list
     return Claim(metadata=meta, spec=ClaimSpec(devices=DevicesSpec(requests=tuple(requests)))), mappings
 
 
+def find_unserved(pod: Pod, classes: Mapping[str, str]) -> list[str]:
+    """Return the extended resources of a pod that no DeviceClass serves: a node must have them itself."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    names = {name for container in containers for name in container.resources.limits}
+    return sorted(name for name in names if "/" in name and name not in classes)
+
+
 def find_claim(pod: Pod, claims: Iterable[Claim]) -> Claim | None:
     """Return the claim that was created for a pod's extended resources, if it was."""
     own = (claim for claim in claims if claim.owner == pod.metadata.uid)

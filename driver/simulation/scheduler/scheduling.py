@@ -36,6 +36,8 @@ class _Need:
     extended: Claim | None
     """The claim for extended resources, perhaps not created yet; it is also one of the others."""
     mappings: tuple[Json, ...]
+    resources: tuple[str, ...]
+    """Extended resources that a node must have by itself."""
 
 
 class Scheduler:
@@ -107,13 +109,14 @@ class Scheduler:
                 return None
             _check_claim(pod, claim)
             claims[claim.metadata.uid] = claim
-        special, mappings = extended.make_claim(pod, extended.map_resources(self._classes.items()))
+        classes = extended.map_resources(self._classes.items())
+        special, mappings = extended.make_claim(pod, classes)
         if special is not None:
             special = extended.find_claim(pod, self._claims.items()) or special
             claims[special.metadata.uid] = special
         ready = tuple(claim for claim in claims.values() if claim.status.allocation)
         missing = tuple(claim for claim in claims.values() if not claim.status.allocation)
-        return _Need(ready, missing, special, tuple(mappings))
+        return _Need(ready, missing, special, tuple(mappings), tuple(extended.find_unserved(pod, classes)))
 
     def _choose(self, pod: Pod, need: _Need) -> tuple[Node | None, Answer, str]:
         """Return the best node and the devices there, or None and why there is none."""
@@ -121,7 +124,7 @@ class Scheduler:
         best: tuple[Node | None, Answer] = (None, Answer(score=-1))
         obstacles: dict[str, str] = {}
         for node in self._nodes.items():
-            obstacle = _find_obstacle(pod, node, need.ready)
+            obstacle = _find_obstacle(pod, node, need)
             if not obstacle:
                 answer = search.allocate(need.missing, node, world)
                 obstacle = answer.reason
@@ -214,13 +217,16 @@ def _check_claim(pod: Pod, claim: Claim) -> None:
         raise SchedulingError(f'ResourceClaim "{claim}" was not created for pod {pod} (pod is not owner)')
 
 
-def _find_obstacle(pod: Pod, node: Node, ready: Sequence[Claim]) -> str:
+def _find_obstacle(pod: Pod, node: Node, need: _Need) -> str:
     """Say what keeps a pod from a node before any device is looked at; empty if nothing does."""
     if not node.is_ready or node.spec.unschedulable:
         return "the node is not ready" if not node.is_ready else "the node is unschedulable"
     if any(node.metadata.labels.get(key) != value for key, value in pod.spec.node_selector.items()):
         return "the node does not match the pod's node selector"
-    for claim in ready:
+    for name in need.resources:
+        if name not in node.status.allocatable:
+            return f"Insufficient {name}"
+    for claim in need.ready:
         selector = claim.status.allocation.node_selector if claim.status.allocation else None
         if selector is not None and not selector.matches(node):
             return f"claim {claim} is allocated for another node"

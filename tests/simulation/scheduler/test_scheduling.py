@@ -185,6 +185,14 @@ def test_extended_resources_become_a_claim_of_the_pod(world: World) -> None:
     assert len(world.objects.list_all(CLAIMS, "default")) == 1
 
 
+def test_an_extended_resource_that_nobody_serves_is_waited_for(world: World) -> None:
+    world.node("a", 2)
+    world.pod("p", limits={"example.com/gpu": "1"})
+    assert world.refusal("p")[1] == "0/1 nodes are available: a: Insufficient example.com/gpu"
+    world.device_class(extendedResourceName="example.com/gpu")
+    world.wait_bound("p")
+
+
 def test_a_pod_that_cannot_be_placed_says_why_once_and_runs_when_it_can(world: World) -> None:
     world.node("a", 1)
     world.device_class()
