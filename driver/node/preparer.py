@@ -72,9 +72,14 @@ def open_preparer(settings: Settings, vendor: Vendor, outside: Outside, disk: Di
     Raises `StorageFailed` or `Unavailable` if the state folder or procfs cannot be used.
     """
     disk = disk or Disk()
-    site = Site(driver=settings.driver_name, pool=settings.node_name, boot_id=read_boot_id(settings.proc_root))
+    site = Site(
+        driver=settings.driver_name,
+        pool=settings.node_name,
+        boot_id=read_boot_id(settings.proc_root),
+        device_metadata=settings.device_metadata,
+    )
     specs = CdiDir(settings.cdi_root, disk)
-    documents = MetadataDir(settings.records_root, disk) if settings.device_metadata else None
+    documents = MetadataDir(settings.records_root, disk)
     records = Records(settings.records_root, disk, outside.emit)
     transactions = Transactions(site, vendor, specs, documents, outside.emit)
     keepers = Keepers(

@@ -28,7 +28,7 @@ class Recovery:
     """Repairs at start."""
 
     def __init__(
-        self, transactions: Transactions, records: Records, specs: CdiDir, metadata_dir: MetadataDir | None, emit: Emit
+        self, transactions: Transactions, records: Records, specs: CdiDir, metadata_dir: MetadataDir, emit: Emit
     ) -> None:
         self._transactions = transactions
         self._records = records
@@ -89,7 +89,7 @@ class Recovery:
     def _sweep(self, ledger: Ledger) -> int:
         """Remove temporary files, and metadata of claims that are gone (only while it is known whose it is)."""
         ledger.sweep()
-        if self._metadata_dir is not None and not ledger.set_aside():
+        if not ledger.set_aside():
             keep = {metadata.locate_claim(record.namespace, record.name) for record in ledger.all()}
             self._metadata_dir.sweep(metadata.HOST_FOLDER, keep)
         return 0

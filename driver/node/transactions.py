@@ -33,13 +33,14 @@ class Site:
     driver: str
     pool: str
     boot_id: str
+    device_metadata: bool
+    """Whether claims get device metadata (KEP-5304) from now on; that of claims which have it is kept up."""
 
 
 class Transactions:
     """Changes to claims. Every method wants the ledger, so that none can be called without holding the records."""
 
-    def __init__(self, site: Site, vendor: Vendor, specs: CdiDir, metadata_dir: MetadataDir | None, emit: Emit) -> None:
-        """`metadata_dir` None: no device metadata (KEP-5304)."""
+    def __init__(self, site: Site, vendor: Vendor, specs: CdiDir, metadata_dir: MetadataDir, emit: Emit) -> None:
         self.site = site
         self._vendor = vendor
         self._specs = specs
@@ -108,8 +109,8 @@ class Transactions:
             self._steps(step).undo(step)
         for name in record.cdi:
             self._specs.remove(name)
-        if self._metadata_dir is not None and record.metadata:
-            self._remove_metadata(ledger, record, self._metadata_dir)
+        if record.metadata:
+            self._remove_metadata(ledger, record)
         ledger.remove(record.uid)
 
     def restore(self, record: Record) -> int:
@@ -117,11 +118,10 @@ class Transactions:
         missing = [name for name in record.cdi if not self._specs.has(name)]
         for name in missing:
             self._specs.store(name, bytes(record.cdi[name]))
-        if self._metadata_dir is not None:
-            for request, document in record.metadata.items():
-                path = metadata.locate_document(record.namespace, record.name, request)
-                if not self._metadata_dir.has(path):
-                    self._metadata_dir.store(path, bytes(document) + b"\n")
+        for request, document in record.metadata.items():
+            path = metadata.locate_document(record.namespace, record.name, request)
+            if not self._metadata_dir.has(path):
+                self._metadata_dir.store(path, bytes(document) + b"\n")
         return len(missing)
 
     def renew(
@@ -188,7 +188,7 @@ class Transactions:
         self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, grants: Sequence[Grant], place: Place
     ) -> tuple[metadata.RequestMetadata, ...]:
         """Write the metadata of a claim; return none of it if that fails, which is only reported."""
-        if self._metadata_dir is None:
+        if not self.site.device_metadata:
             return ()
         documents = metadata.describe(claim, grants, place, self._metadata_dir.root)
         try:
@@ -197,17 +197,16 @@ class Transactions:
                 self._metadata_dir.store(path, entry.document)
         except StorageFailed as error:
             with contextlib.suppress(StorageFailed):
-                self._remove_metadata(ledger, ref, self._metadata_dir)
+                self._remove_metadata(ledger, ref)
             self._emit(MetadataFailed(str(ref), str(error)))
             return ()
         return documents
 
-    @staticmethod
-    def _remove_metadata(ledger: Ledger, claim: Record | ClaimRef, folder: MetadataDir) -> None:
+    def _remove_metadata(self, ledger: Ledger, claim: Record | ClaimRef) -> None:
         """Remove a claim's documents, unless another claim of the same name has its own there."""
         name = (claim.namespace, claim.name)
         if all((other.namespace, other.name) != name or other.uid == claim.uid for other in ledger.all()):
-            folder.remove(metadata.locate_claim(*name))
+            self._metadata_dir.remove(metadata.locate_claim(*name))
 
     def _remove_strays(self, uid: str) -> None:
         """Remove specs of a claim without a record: its record could not be read, or its prepare was interrupted."""

@@ -575,6 +575,25 @@ def test_metadata_can_be_switched_off(bench: Bench) -> None:
     preparer.close()
 
 
+def test_metadata_from_before_it_was_switched_off_is_kept_up_and_removed(bench: Bench, preparer: Preparer) -> None:
+    wanted = bench.add(claim("u1", result(device(1))))
+    answer = prepare_one(preparer, wanted)
+    before = bench.files()
+    document = bench.root / "state/dra-device-metadata/default_claim-u1/gpu/metadata.json"
+    document.unlink()
+    leaked = bench.root / "state/dra-device-metadata/default_gone/gpu"
+    leaked.mkdir(parents=True)
+    preparer.close()
+    off = bench.open(dataclasses.replace(bench.settings, device_metadata=False))
+    off.recover()
+    assert prepare_one(off, wanted) == answer
+    assert bench.files() == before, "its container mounts the document"
+    assert not leaked.exists()
+    assert unprepare_one(off, wanted) == ""
+    assert bench.files() == {}
+    off.close()
+
+
 def test_the_document_lies_where_the_container_runtime_looks(bench: Bench, preparer: Preparer) -> None:
     prepare_one(preparer, bench.add(claim("u1", result(device(1)))))
     spec = judge.check((bench.root / f"cdi/{DRIVER}_metadata_u1_gpu.json").read_bytes())
