@@ -7,7 +7,6 @@ socket goes first, because its removal is what tells the kubelet to send nothing
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent import futures
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +15,14 @@ import grpc
 from driver.kubelet import sockets
 from driver.kubelet.dra import DraService
 from driver.kubelet.registration import OnStatus, RegistrationService
+from driver.kubelet.workers import DaemonPool
 from driver.model.errors import StorageFailed, Unavailable
 
 _DRA_THREADS: Final = 64
 """Calls served at a time. A prepare call may wait most of a minute for the API server; unprepare must still get in."""
 _REGISTRATION_THREADS: Final = 2
+_LAST_SECONDS: Final = 5.0
+"""For calls that were cut off to be gone, after which the end goes on without them."""
 
 
 class KubeletServers:
@@ -65,7 +67,7 @@ class _Running:
 
     def __init__(self, owned: sockets.Ownership, handlers: Iterable[grpc.GenericRpcHandler], threads: int) -> None:
         self._owned = owned
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix=Path(owned.path).stem)
+        self._pool = DaemonPool(threads, Path(owned.path).stem)
         self._server = grpc.server(self._pool, handlers=list(handlers))
         try:
             self._server.add_insecure_port(f"unix:{owned.path}")
@@ -78,8 +80,8 @@ class _Running:
     def stop(self, grace: float) -> None:
         """Unlink the socket so that nobody new finds it, end the calls, give the path back."""
         Path(self._owned.path).unlink(missing_ok=True)
-        self._server.stop(grace).wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._server.stop(grace).wait(grace + _LAST_SECONDS)
+        self._pool.shutdown()
         self._owned.release()
 
 

@@ -141,6 +141,26 @@ def test_registration_answers_while_every_prepare_thread_waits(
     assert all(entry.result().claims for entry in running)
 
 
+def test_unprepare_answers_while_many_prepares_wait(dra: grpc.Channel, plugin: Plugin) -> None:
+    """A node's pods wait for an API server that is away; what ends must be able to end."""
+    release, waiting = threading.Event(), threading.Semaphore(0)
+
+    def block(refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
+        waiting.release()
+        release.wait(30)
+        return {ref.uid: PrepareAnswer() for ref in refs}
+
+    plugin.prepare = block
+    call = methods.PREPARE_V1.dial(dra)
+    running = [call.future(v1.NodePrepareResourcesRequest(claims=claims(f"u{n}")), timeout=30) for n in range(48)]
+    try:
+        assert all(waiting.acquire(timeout=20) for _ in running)
+        assert unprepare(dra, "gone") == {"gone": ""}
+    finally:
+        release.set()
+    assert all(entry.result().claims for entry in running)
+
+
 # DRA
 
 
