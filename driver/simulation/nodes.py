@@ -31,6 +31,8 @@ class NodeSpec:
     drivers: tuple[str, ...] = (vocabulary.DEFAULT_DRIVER_NAME,)
     """Names of drivers, one plugin each; most nodes have one."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    vendor_options: tuple[str, ...] = ()
+    """More options for the vendor, as key=value."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More options for the plugins, named like flags."""
 
@@ -139,7 +141,11 @@ class SimulatedNode:
     def _plugin_options(self, driver: str) -> dict[str, str | Sequence[str]]:
         return {
             "vendor": self.spec.vendor,
-            "vendor-option": (f"node={self.spec.hardware}", f"seed={self.spec.name}-{driver}"),
+            "vendor-option": (
+                f"node={self.spec.hardware}",
+                f"seed={self.spec.name}-{driver}",
+                *self.spec.vendor_options,
+            ),
             "driver-name": driver,
             "node-name": self.spec.name,
             "kubeconfig": str(self._kubeconfig),

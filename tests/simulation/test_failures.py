@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from pathlib import Path
 
+from driver.model import vocabulary
 from driver.simulation.access import SLICES
 from driver.simulation.nodes import NodeSpec, SimulatedNode
+from driver.vendors.simulated import files
 from tests.simulation.conftest import E2E, GPU, Start
 
 
@@ -135,6 +139,46 @@ def test_the_api_server_may_restart(start: Start) -> None:
     e2e.cluster.delete_pod("first")
     e2e.cluster.delete_pod("second")
     e2e.cluster.wait(lambda: not e2e.claims(), "the claims to be removed")
+
+
+def _names(e2e: E2E) -> list[str]:
+    return [device.name for each in e2e.cluster.slices("node-1") for device in each.spec.devices]
+
+
+def test_hardware_that_goes_and_comes_is_noticed_without_a_restart(start: Start, tmp_path: Path) -> None:
+    hardware = tmp_path / "node.json"
+    whole = json.loads(files.find_node("a100-mesh").read_text())
+    hardware.write_text(json.dumps(whole))
+    e2e = start(NodeSpec(name="node-1", hardware=str(hardware)))
+    before = _names(e2e)
+    assert len(before) == 4
+    fewer = [{**each, "links": {}} for each in whole["devices"][:3]]
+    hardware.write_text(json.dumps({**whole, "devices": fewer}))
+    e2e.cluster.wait(lambda: len(_names(e2e)) == 3, "the device to go")
+    hardware.write_text(json.dumps(whole))
+    e2e.cluster.wait(lambda: _names(e2e) == before, "the device to come back under its name and in its place")
+
+
+def test_an_unhealthy_device_is_given_to_nobody_and_its_neighbours_are(start: Start, tmp_path: Path) -> None:
+    health = tmp_path / "health"
+    e2e = start(NodeSpec(name="node-1", hardware="a100-mesh", vendor_options=(f"health={health}",)))
+    sick = next(device for each in e2e.cluster.slices("node-1") for device in each.spec.devices)
+    address = sick.attributes[vocabulary.PCI_BUS_ID].string
+    health.write_text(json.dumps({"pciAddress": address, "cause": "xid-79", "severity": "unhealthy"}) + "\n")
+
+    def is_tainted() -> bool:
+        devices = {device.name: device for each in e2e.cluster.slices("node-1") for device in each.spec.devices}
+        return any(taint.key == vocabulary.TAINT_UNHEALTHY for taint in devices[sick.name].taints)
+
+    e2e.cluster.wait(is_tainted, "the device to be tainted")
+    e2e.template("four", {"name": "gpu", "count": 4})
+    e2e.pod("four", "four")
+    e2e.cluster.wait(lambda: e2e.messages("FailedScheduling"), "the pod to be refused")
+    assert "1 are tainted" in e2e.messages("FailedScheduling")[0]
+    e2e.template("three", {"name": "gpu", "count": 3})
+    e2e.pod("three", "three")
+    pod = e2e.cluster.wait_running("three")
+    assert sick.name not in {device for _, device in e2e.devices(e2e.claim_of(pod))}
 
 
 def test_slices_that_somebody_deletes_come_back(start: Start) -> None:

@@ -30,6 +30,8 @@ class Program:
             return self._evaluate(frame)
         except RecursionError as error:
             raise EvaluationError("the expression is nested too deeply for this stack") from error
+        except UnicodeError as error:
+            raise EvaluationError(f"a text is no valid Unicode: {error}") from error
 
 
 def compile(expression: str, variables: Variables | None = None) -> Program:  # noqa: A001 - the word of the field
@@ -43,6 +45,8 @@ def compile(expression: str, variables: Variables | None = None) -> Program:  # 
         evaluate = compiling.compile_node(parsing.parse(expression), scope)
     except RecursionError as error:
         raise CompileError("the expression is nested too deeply for this stack") from error
+    except UnicodeError as error:
+        raise CompileError(f"a text is no valid Unicode: {error}") from error
     return Program(expression, tuple(declared), scope.frame_size[0], evaluate)
 
 

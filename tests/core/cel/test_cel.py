@@ -260,3 +260,11 @@ def test_a_full_stack_is_an_error_of_ours() -> None:
 
     outcomes = {outcome(spare) for spare in range(40, 400, 7)}
     assert {"91", "the expression is nested too deeply for this stack"} <= outcomes
+
+
+def test_half_a_surrogate_pair_is_an_error_of_ours() -> None:
+    for expression in ("'a'.matches(object)", "object.matches('a')", "object.find('a') == ''"):
+        with pytest.raises(cel.EvaluationError, match="no valid Unicode"):
+            _value(expression, object="\ud800")
+    with pytest.raises(cel.CompileError, match="no valid Unicode"):
+        cel.compile("object.matches('\ud800')")
