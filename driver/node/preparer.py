@@ -174,6 +174,7 @@ class Preparer:
         try:
             with self._records.transaction(self._left(end)) as ledger:
                 self._attempts.withdraw(ref.uid)
+                ledger.mark_unprepared(ref.uid)
                 self._transactions.unprepare(ledger, ref.uid)
         except Exception as error:  # noqa: BLE001 - one claim's trouble, whatever it is, must not become another's
             reason, text = self._explain("unprepare", error)
@@ -200,13 +201,13 @@ class Preparer:
 
     def _try_once(self, ref: ClaimRef, attempt: _Attempt, end: float) -> tuple[PreparedDevice, ...]:
         with self._records.transaction(self._left(end)) as ledger:
-            attempt.check(ref)
+            attempt.check(ref, ledger.read_mark(ref.uid))
             record = self._transactions.resume(ledger, ref.uid, self._outside.inventory())
         if record is not None and not self._is_outdated(ref, record, end):
             return record.devices
         claim = self._outside.fetch(ref.namespace, ref.name, max(_SHORTEST_READ, self._left(end)))
         with self._records.transaction(self._left(end)) as ledger:
-            attempt.check(ref)
+            attempt.check(ref, ledger.read_mark(ref.uid))
             return self._transactions.prepare(ledger, ref, claim, self._outside.inventory())
 
     def _is_outdated(self, ref: ClaimRef, record: Record, end: float) -> bool:
@@ -235,10 +236,14 @@ class _Attempt:
     """One prepare call's work on one claim."""
 
     withdrawn: bool = field(default=False)
+    mark: bytes | None = field(default=None)
+    """What the records said when the attempt began, which another instance of the plugin changes."""
 
-    def check(self, ref: ClaimRef) -> None:
-        """Raise `Conflict` if the claim was unprepared since the attempt began."""
-        if self.withdrawn:
+    def check(self, ref: ClaimRef, mark: bytes) -> None:
+        """Raise `Conflict` if the claim was unprepared since the attempt began. The first call is the beginning."""
+        if self.mark is None:
+            self.mark = mark
+        if self.withdrawn or mark != self.mark:
             raise Conflict(f"claim {ref} was unprepared while it was being prepared")
 
 

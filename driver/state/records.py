@@ -5,7 +5,7 @@ processes and first sees what another instance has changed. A file that is no re
 the reason beside it, and reported; the others are served. A disk that does not let us read proves nothing about the
 file, and a record of a later version belongs to that version: both are left where they are.
 
-Layout below the root: `claims/<uid>.json`, `quarantine/`, `lock`.
+Layout below the root: `claims/<uid>.json`, `quarantine/`, `unprepared/<uid>`, `lock`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from driver.state.locks import SharedLock
 _SUFFIX: Final = ".json"
 _REASON: Final = ".reason"
 _CLOSE_TIMEOUT: Final = 5.0
+_MARK_SECONDS: Final = 300.0
+"""How long it is remembered that a claim was unprepared: longer than any prepare call lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Ledger:
     def __init__(self, root: Path, disk: Disk, emit: Emit, lock: SharedLock) -> None:
         self._claims = root / "claims"
         self._quarantine = root / "quarantine"
+        self._unprepared = root / "unprepared"
         self._disk = disk
         self._emit = emit
         self._lock = lock
@@ -84,7 +87,7 @@ class Ledger:
         if not CLAIM_UID.fullmatch(record.uid):
             raise InvalidInput("claim UID", record.uid, "letters, digits, '-' and '.'")
         path = self._path(record.uid)
-        self._announce()
+        self._lock.count()
         files.store(self._disk, path, record_files.encode(record), mode=0o640, durable=True)
         try:
             status = path.stat()
@@ -95,7 +98,7 @@ class Ledger:
 
     def remove(self, uid: str) -> None:
         """Forget a record for good, if there is one. Raises `StorageFailed`."""
-        self._announce()
+        self._lock.count()
         files.discard(self._disk, self._path(uid), durable=True)
         self._loaded.pop(uid, None)
         self._seen = self._stamp()
@@ -113,6 +116,30 @@ class Ledger:
             if CLAIM_UID.fullmatch(uid):
                 with contextlib.suppress(StorageFailed):
                     files.discard(self._disk, self._quarantine / name, durable=False)
+
+    def mark_unprepared(self, uid: str) -> None:
+        """Let prepare calls of other instances that are under way see that the claim was unprepared meanwhile.
+
+        This concerns a rare race only, so that a disk which refuses is no reason to fail.
+        """
+        if not CLAIM_UID.fullmatch(uid):
+            return
+        with contextlib.suppress(OSError, StorageFailed):
+            files.make_folder(self._disk, self._unprepared, 0o750)
+            self._lock.count()
+            path = self._unprepared / uid
+            self._disk.write(path, str(self._lock.read_counter()).encode(), 0o640, sync=False)
+            now = path.stat().st_mtime
+            for other in self._unprepared.iterdir():
+                if other.stat().st_mtime < now - _MARK_SECONDS:
+                    files.discard(self._disk, other, durable=False)
+
+    def read_mark(self, uid: str) -> bytes:
+        """Return a text that is another one after each `mark_unprepared` of the claim, by any instance."""
+        with contextlib.suppress(OSError, ValueError):
+            if CLAIM_UID.fullmatch(uid):
+                return (self._unprepared / uid).read_bytes()
+        return b""
 
     def sweep(self) -> None:
         """Remove what interrupted writes have left. Raises `StorageFailed`."""
@@ -185,7 +212,8 @@ class Ledger:
         self._emit(RecordQuarantined(str(path), why))
 
     # The folder's modification time alone cannot tell two changes within one tick of the kernel's clock apart, so
-    # writers also count. The time is there to see what was changed by hand.
+    # writers also count, before they write: a write that fails half-way is read again too. The time is there to see
+    # what was changed by hand.
 
     def _stamp(self) -> tuple[int, int, int]:
         try:
@@ -193,10 +221,6 @@ class Ledger:
         except OSError as error:
             raise StorageFailed(str(self._claims), error.strerror or str(error), action="read") from error
         return self._lock.generation, self._lock.read_counter(), changed
-
-    def _announce(self) -> None:
-        self._seen = None
-        self._lock.count()
 
     def _path(self, uid: str) -> Path:
         return self._claims / f"{uid}{_SUFFIX}"

@@ -365,6 +365,32 @@ def test_unprepare_ends_a_prepare_that_still_waits(bench: Bench, wanted: ClaimRe
     preparer.close()
 
 
+def test_unprepare_by_another_instance_ends_a_prepare_that_still_waits(bench: Bench, wanted: ClaimRef) -> None:
+    """The kubelet was given the new instance while its forgotten call still waits in the old one."""
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def fetch(_namespace: str, name: str) -> ResourceClaim:
+        if not waiting.is_set():
+            waiting.set()
+            assert go_on.wait(20)
+        return bench.claims[name]
+
+    bench.reach = fetch
+    old, new = bench.open(), bench.open()
+    answers: list[PrepareAnswer] = []
+    forgotten = threading.Thread(target=lambda: answers.append(prepare_one(old, wanted)))
+    forgotten.start()
+    assert waiting.wait(20)
+    assert unprepare_one(new, wanted) == ""
+    go_on.set()
+    forgotten.join(20)
+    assert "unprepared while it was being prepared" in answers[0].error
+    assert bench.files() == {}
+    assert not prepare_one(old, wanted).error, "a later call is a new one"
+    old.close()
+    new.close()
+
+
 # Several at a time
 
 

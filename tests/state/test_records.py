@@ -430,6 +430,47 @@ def test_what_interrupted_writes_left_is_swept_away(one: Instance, tmp_path: Pat
     assert [path.name for path in (tmp_path / "claims").iterdir()] == [f"{UID}.json"]
 
 
+# Marks
+
+
+def test_another_instance_sees_each_time_that_a_claim_was_unprepared(one: Instance, two: Instance) -> None:
+    seen = set()
+    for _ in range(5):
+        with one.records.transaction(1) as ledger:
+            ledger.mark_unprepared(UID)
+        with two.records.transaction(1) as ledger:
+            seen.add(ledger.read_mark(UID))
+            assert ledger.read_mark("other") == b""
+    assert len(seen) == 5
+
+
+def test_marks_go_away_after_some_minutes(one: Instance, tmp_path: Path) -> None:
+    with one.records.transaction(1) as ledger:
+        for uid in ("old", "new"):
+            ledger.mark_unprepared(uid)
+        os.utime(tmp_path / "unprepared/old", (time.time() - 400,) * 2)
+        os.utime(tmp_path / "unprepared/new", (time.time() - 200,) * 2)
+        ledger.mark_unprepared("now")
+    assert sorted(path.name for path in (tmp_path / "unprepared").iterdir()) == ["new", "now"]
+
+
+@pytest.mark.parametrize("uid", ["", "..", "../x", "a\0b"])
+def test_a_uid_that_is_none_is_never_marked(one: Instance, tmp_path: Path, uid: str) -> None:
+    with one.records.transaction(1) as ledger:
+        ledger.mark_unprepared(uid)
+        assert ledger.read_mark(uid) == b""
+    assert not (tmp_path / "unprepared").exists()
+
+
+def test_a_mark_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    disk = FullDisk()
+    disk.full = ("unprepared",)
+    instance = Instance(tmp_path, disk)
+    with instance.records.transaction(1) as ledger:
+        ledger.mark_unprepared(UID)
+    instance.records.close()
+
+
 # Boots
 
 
