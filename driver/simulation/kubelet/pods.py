@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -44,7 +44,7 @@ class Waits:
 class _Work:
     """What is known about one pod's worker."""
 
-    task: Future[None] | None = None
+    is_busy: bool = False
     next_try: float = 0.0
     exit_code: int | None = None
     """Of a pod whose containers were ended here."""
@@ -75,11 +75,17 @@ class Pods:
         for pod in pods:
             self._begin(pod.metadata.uid, self._choose(pod), wake)
         known = {pod.metadata.uid for pod in pods}
-        for uid in (set(self._runtime.list_sandboxes()) | self._claims.pod_uids()) - known:
+        orphans = (set(self._runtime.list_sandboxes()) | self._claims.pod_uids()) - known
+        for uid in orphans:
             self._begin(uid, partial(self._end_orphan, uid), wake)
+        self._forget(known | orphans)
         now = self._waits.clock()
         waits = [work.next_try - now for work in self._work.values() if work.next_try > now]
         return min(waits, default=None)
+
+    def _forget(self, kept: set[str]) -> None:
+        with self._lock:
+            self._work = {uid: work for uid, work in self._work.items() if uid in kept or work.is_busy}
 
     def expedite(self) -> None:
         """Forget all waits, so that every pod is tried at once."""
@@ -107,18 +113,21 @@ class Pods:
 
     def _begin(self, uid: str, step: Step | None, wake: Callable[[], None]) -> None:
         work = self._find_work(uid)
-        is_busy = work.task is not None and not work.task.done()
-        if step is None or is_busy or work.next_try > self._waits.clock():
+        if step is None or work.is_busy or work.next_try > self._waits.clock():
             return
-        work.task = self._pool.submit(self._run, work, step, wake)
+        work.is_busy = True
+        self._pool.submit(self._run, work, step, wake)
 
     def _run(self, work: _Work, step: Step, wake: Callable[[], None]) -> None:
+        wait = self._timings.reconcile
         try:
             wait = step()
         except DriverError:
-            wait = self._timings.reconcile
-        work.next_try = self._waits.clock() + wait
-        wake()
+            pass  # the API server is away or somebody was faster: look again soon
+        finally:
+            work.next_try = self._waits.clock() + wait
+            work.is_busy = False
+            wake()
 
     def _start(self, pod: Pod) -> float:
         uid = pod.metadata.uid
