@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,14 @@ from driver.kubelet import methods
 from driver.kubelet.pb.dra.v1 import api_pb2 as dra
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
 from driver.model.errors import InvalidInput, StorageFailed
+from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.node.app import Plugin
 from driver.settings import Settings
 from driver.simulation.apiserver.server import ApiServer
+from driver.state import record_files
 from tests.fakes.waiting import wait_until
 
+DATA = Path(__file__).resolve().parent.parent.parent / "driver/vendors/simulated/data/nodes"
 NODE = "node-1"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 
@@ -128,6 +132,58 @@ def test_a_refused_registration_is_told_and_the_plugin_goes_on(site: Site) -> No
         assert plugin.alive
         site.register()
         wait_until(lambda: plugin.ready, "ready")
+
+
+def test_a_refusal_after_an_acceptance_ends_readiness(site: Site) -> None:
+    with Plugin(site.settings()) as plugin:
+        site.register()
+        wait_until(lambda: plugin.ready, "ready")
+        site.register(accepted=False)
+        wait_until(lambda: site.get("/readyz")[0] == 503, "readiness withdrawn")
+        assert "registered with the kubelet: no" in site.get("/readyz")[1]
+
+
+def test_claims_that_are_gone_are_collected_while_it_runs(site: Site) -> None:
+    def is_collecting() -> bool:
+        return any(thread.name == "collector" for thread in threading.enumerate())
+
+    assert not is_collecting()
+    with Plugin(site.settings()):
+        site.register()
+        assert is_collecting()
+    assert not is_collecting()
+
+
+def test_after_a_boot_it_registers_once_specs_are_made_from_the_hardware_that_is_there_now(site: Site) -> None:
+    """The kubelet restarts the pods of prepared claims as soon as it sees us: their specs have to be there."""
+    node = site.folder / "node.json"
+    content = (DATA / "l40s.json").read_bytes()
+    node.write_bytes(content)
+    boot = site.folder / "proc/sys/kernel/random/boot_id"
+    boot.parent.mkdir(parents=True)
+    boot.write_text("this-boot\n")
+    settings = site.settings(proc_root=str(site.folder / "proc"), vendor_options=(f"node={node}",))
+    with Plugin(settings):
+        wait_until(site.list_devices, "slices")
+    held = PreparedDevice(requests=("gpu",), pool=NODE, device=str(site.list_devices()[0]["name"]))
+    record = Record(uid="u1", namespace="ns", name="c", phase=Phase.PREPARED, boot_id="boot-before", devices=(held,))
+    (site.folder / "p/gpu.accel-dra.dev/claims/u1.json").write_bytes(record_files.encode(record))
+    node.unlink()
+    os.mkfifo(node)  # the first look hangs until somebody writes
+    os.link(node, site.folder / "fifo")
+    plugin = Plugin(settings)
+    starting = threading.Thread(target=plugin.start)
+    starting.start()
+    try:
+        wait_until(lambda: _answers(site), "the endpoint")
+        (site.folder / "new.json").write_bytes(content)
+        (site.folder / "new.json").replace(node)
+        (site.folder / "fifo").write_bytes(content)
+        site.register()
+        assert (site.folder / "cdi/k8s.gpu.accel-dra.dev-claim_u1.json").exists()
+    finally:
+        starting.join(30)
+        plugin.stop()
 
 
 def test_a_claim_that_cannot_be_prepared_gets_an_event(site: Site) -> None:

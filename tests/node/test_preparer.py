@@ -537,6 +537,18 @@ def test_a_repeat_after_a_failed_undo_starts_from_a_clean_device(bench: Bench, p
     assert len(bench.files("hardware")) == 2
 
 
+def test_a_repeat_after_a_failed_undo_undoes_also_what_it_does_not_need(bench: Bench, preparer: Preparer) -> None:
+    bench.vendor.steps_per_device = 2
+    bench.vendor.fail_runs, bench.vendor.fail_undos = {f"{device(1)}.1"}, {f"{device(1)}.0"}
+    wanted = bench.add(claim("u1", result(device(1))))
+    assert prepare_one(preparer, wanted).error
+    assert list(bench.files("hardware")) == [f"hardware/{device(1)}.0"]
+    bench.vendor.fail_runs, bench.vendor.fail_undos, bench.vendor.steps_per_device = set(), set(), 0
+    assert not prepare_one(preparer, wanted).error
+    assert bench.files("hardware") == {}
+    assert bench.records()[0].phase is Phase.PREPARED
+
+
 def test_a_vendor_that_wants_steps_it_cannot_do_is_told_so(bench: Bench) -> None:
     plain = PlainVendor(steps_per_device=1)
     bench.vendor = plain  # type: ignore[assignment]

@@ -227,6 +227,51 @@ def test_devices_stay_held_over_a_boot(bench: Bench) -> None:
     preparer.close()
 
 
+def test_a_document_that_vanished_is_there_again_after_a_boot(bench: Bench) -> None:
+    prepared(bench)
+    document = bench.root / "state/dra-device-metadata/default_claim-u1/gpu/metadata.json"
+    text = document.read_bytes()
+    document.unlink()
+    bench.reboot(LATER)
+    preparer, _ = restart(bench)
+    assert document.read_bytes() == text
+    preparer.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])
+def test_hardware_is_not_changed_at_start_whether_by_new_steps_or_by_undoing_old_ones(
+    bench: Bench, before: int, after: int
+) -> None:
+    bench.vendor.steps_per_device = before
+    prepared(bench)
+    bench.boot(LATER)
+    hardware = bench.files("hardware")
+    bench.vendor.steps_per_device = after
+    preparer, _ = restart(bench)
+    assert bench.files("hardware") == hardware
+    assert bench.records()[0].boot_id != LATER
+    assert not prepare_one(preparer, ref("u1")).error
+    assert len(bench.files("hardware")) == after
+    preparer.close()
+
+
+def test_steps_that_are_half_undone_after_a_boot_are_known_to_be(bench: Bench) -> None:
+    """Should we die here, the next start must not take the claim for one that is ready."""
+    bench.vendor.steps_per_device = 3
+    prepared(bench)
+    bench.boot(LATER)
+    bench.vendor.steps_per_device = 1
+    bench.vendor.fail_undos = {f"{device(1)}.1"}
+    preparer, _ = restart(bench)
+    assert "keeps" in prepare_one(preparer, ref("u1")).error
+    (record,) = bench.records()
+    assert (record.phase, len(record.steps)) == (Phase.PREPARING, 3)
+    bench.vendor.fail_undos = set()
+    assert unprepare_one(preparer, ref("u1")) == ""
+    assert bench.files() == {}
+    preparer.close()
+
+
 # Damage
 
 

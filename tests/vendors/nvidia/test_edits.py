@@ -264,6 +264,20 @@ def test_the_same_again_gives_the_same_bytes(rig: Rig, hook: bool) -> None:
     assert msgspec.json.encode(rig.create(roots=host(rig)).prepare(targets)) == first
 
 
+def test_a_control_node_that_appears_later_is_given_although_no_file_of_the_driver_changed(rig: Rig) -> None:
+    """The kernel module nvidia-uvm is often loaded only when somebody needs it."""
+    devices, uvm = rig.tree.proc / "devices", rig.tree.dev / "dev/nvidia-uvm"
+    majors = devices.read_text()
+    devices.write_text(majors.replace("511 nvidia-uvm\n", ""))
+    uvm.unlink()
+    vendor = rig.create()
+    assert "/dev/nvidia-uvm" not in {each.path for each in common(vendor).device_nodes}
+    devices.write_text(majors)
+    assert "/dev/nvidia-uvm" in {each.path for each in common(vendor).device_nodes}
+    uvm.touch()
+    assert [each.major for each in common(vendor).device_nodes if each.path == "/dev/nvidia-uvm"] == [None]
+
+
 def test_wsl_gives_its_one_node_and_its_folder(build: Build) -> None:
     rig = build("t4")
     rig.tree.uninstall(VERSION)
