@@ -12,6 +12,7 @@ import binascii
 import datetime as dt
 import json
 import re
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -254,8 +255,8 @@ class _Noted(dict[str, Json]):
 def _note(pairs: list[tuple[str, Json]]) -> _Noted:
     noted = _Noted(pairs)
     if len(noted) != len(pairs):
-        seen: set[str] = set()
-        noted.duplicates = tuple(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add returns None on purpose
+        counts = Counter(key for key, _ in pairs)
+        noted.duplicates = tuple(key for key, count in counts.items() for _ in range(count - 1))
     return noted
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, cast
 
 from driver.core import cel
 from driver.simulation.apiserver.policies import EvaluationFailed
-from driver.simulation.apiserver.values import Json
 
 
 @functools.lru_cache(maxsize=1024)
@@ -22,13 +20,13 @@ def _program(expression: str) -> cel.Program | cel.CompileError:
         return error
 
 
-def evaluate(expression: str, variables: Mapping[str, Json]) -> Json:
+def evaluate(expression: str, variables: Mapping[str, object]) -> object:
     """The value of an admission expression. Raises `EvaluationFailed`."""
     program = _program(expression)
     if isinstance(program, cel.CompileError):
         raise EvaluationFailed(f"compilation failed: {program}")
     try:
-        return cast("Json", program.evaluate(cast("Mapping[str, Any]", variables)))
+        return program.evaluate(variables)
     except cel.EvaluationError as error:
         raise EvaluationFailed(str(error)) from None
 

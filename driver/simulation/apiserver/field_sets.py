@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from driver.simulation.apiserver.schemas import Field, ListOf, MapOf, Scalar, Struct, Type
 from driver.simulation.apiserver.values import Json, JsonObject
@@ -45,6 +45,9 @@ class _Shape:
         if isinstance(of, ListOf):
             return not self.field.keys and not self.field.is_set
         return self.field.atomic or (isinstance(of, Struct) and of.atomic)
+
+
+_LEAF: Final = _Shape(Scalar("any"), _FREE)
 
 
 def _root(struct: Struct) -> _Shape:
@@ -159,7 +162,7 @@ def _merge_dict(shape: _Shape, live: JsonObject, config: JsonObject) -> JsonObje
     for name, item in config.items():
         if isinstance(of, Struct):
             known = of.fields.get(name)
-            below = _Shape(known.type, known) if known else _Shape(Scalar("any"), _FREE)
+            below = _Shape(known.type, known) if known else _LEAF
         else:
             below = _Shape(of.value if isinstance(of, MapOf) else Scalar("any"), _FREE)
         out[name] = _merge(below, live[name], item) if name in live else item
@@ -191,21 +194,22 @@ def _merge_list(shape: _Shape, live: list[Json], config: list[Json]) -> list[Jso
 
 def without(struct: Struct, value: JsonObject, paths: Iterable[Path]) -> JsonObject:
     """`value` with the given paths removed."""
-    tree: dict[str, dict[str, object]] = {}
+    tree: _Tree = {}
     for path in paths:
-        _insert(tree, path)
+        node = tree
+        for element in path:
+            node = node.setdefault(element, {})
+        node[_HERE] = {}
     pruned = _remove(_root(struct), value, tree)
     return pruned if isinstance(pruned, dict) else {}
 
 
-def _insert(tree: dict[str, dict[str, object]], path: Path) -> None:
-    node: dict[str, object] = tree  # type: ignore[assignment]  # a plain nested dict
-    for element in path:
-        node = node.setdefault(element, {})  # type: ignore[assignment]  # idem
-    node[""] = True
+_Tree: TypeAlias = "dict[str, _Tree]"
+_HERE: Final = ""
+"""Marks the end of a path in a tree."""
 
 
-def _remove(shape: _Shape, value: Json, tree: dict[str, dict[str, object]]) -> Json:
+def _remove(shape: _Shape, value: Json, tree: _Tree) -> Json:
     if isinstance(value, dict):
         out: JsonObject = {}
         shapes = {element: child for element, child, _, _ in _children(shape, value)}
@@ -213,8 +217,8 @@ def _remove(shape: _Shape, value: Json, tree: dict[str, dict[str, object]]) -> J
             node = tree.get(f"f:{name}")
             if node is None:
                 out[name] = item
-            elif "" not in node:
-                out[name] = _remove(shapes.get(f"f:{name}", _Shape(Scalar("any"), _FREE)), item, node)  # type: ignore[arg-type]  # nested dict
+            elif _HERE not in node:
+                out[name] = _remove(shapes.get(f"f:{name}", _LEAF), item, node)
         return out
     if isinstance(value, list) and isinstance(shape.type, ListOf):
         kept: list[Json] = []
@@ -222,8 +226,8 @@ def _remove(shape: _Shape, value: Json, tree: dict[str, dict[str, object]]) -> J
             node = tree.get(_list_element(shape.field, item))
             if node is None:
                 kept.append(item)
-            elif "" not in node:
-                kept.append(_remove(_Shape(shape.type.item, _FREE), item, node))  # type: ignore[arg-type]  # nested dict
+            elif _HERE not in node:
+                kept.append(_remove(_Shape(shape.type.item, _FREE), item, node))
         return kept
     return value
 

@@ -16,7 +16,7 @@ from driver.simulation.apiserver.registry import Attempt, Registry
 from driver.simulation.apiserver.statuses import ApiError, Cause, failure, object_details, qualified
 from driver.simulation.apiserver.values import Json, JsonObject, items, metadata, obj, plain, text
 
-Evaluate = Callable[[str, Mapping[str, Json]], Json]
+Evaluate = Callable[[str, Mapping[str, object]], object]
 """Evaluates an expression over variables; raises `EvaluationFailed` if it cannot."""
 
 POLICIES: Final = by_name("validatingadmissionpolicies")
@@ -87,7 +87,7 @@ class Policies:
 
     def _violations(self, policy: JsonObject, attempt: Attempt) -> list[_Denial]:
         spec = obj(policy.get("spec"))
-        variables = self._variables(attempt)
+        variables: Mapping[str, object] = self._variables(attempt)
         try:
             for condition in items(spec.get("matchConditions")):
                 if self._evaluate(text(obj(condition).get("expression")), variables) is not True:
@@ -98,9 +98,9 @@ class Policies:
         found = [self._validate(obj(one), variables, spec) for one in items(spec.get("validations"))]
         return [denial for denial in found if denial is not None]
 
-    def _composed(self, declared: list[Json], variables: Mapping[str, Json]) -> JsonObject:
+    def _composed(self, declared: list[Json], variables: Mapping[str, object]) -> dict[str, object]:
         """`variables.NAME`, each over those before it. One that fails is missing where it is used."""
-        composed: JsonObject = {}
+        composed: dict[str, object] = {}
         for entry in declared:
             expression = text(obj(entry).get("expression"))
             try:
@@ -111,7 +111,7 @@ class Policies:
                 continue
         return composed
 
-    def _validate(self, validation: JsonObject, variables: Mapping[str, Json], spec: JsonObject) -> _Denial | None:
+    def _validate(self, validation: JsonObject, variables: Mapping[str, object], spec: JsonObject) -> _Denial | None:
         expression = text(validation.get("expression"))
         try:
             if self._evaluate(expression, variables) is True:
@@ -125,13 +125,14 @@ class Policies:
             message or f"failed expression: {expression.strip()}", text(validation.get("reason")) or "Invalid"
         )
 
-    def _message(self, validation: JsonObject, variables: Mapping[str, Json]) -> str:
+    def _message(self, validation: JsonObject, variables: Mapping[str, object]) -> str:
         if not validation.get("messageExpression"):
             return ""
         try:
-            return text(self._evaluate(text(validation["messageExpression"]), variables)).strip()
+            message = self._evaluate(text(validation["messageExpression"]), variables)
         except EvaluationFailed:
             return ""
+        return message.strip() if isinstance(message, str) else ""
 
     def _variables(self, attempt: Attempt) -> JsonObject:
         resource = attempt.resource

@@ -1,6 +1,7 @@
-"""Kubernetes' protobuf for the few bodies that kubectl sends no other way: access reviews, tokens, evictions.
+"""Kubernetes' protobuf for the few bodies that kubectl sends no other way.
 
-Called by `bodies` for application/vnd.kubernetes.protobuf. Only requests, only the kinds of `_MESSAGES` (field numbers
+Those are access reviews, tokens, evictions and what `kubectl create namespace|configmap|serviceaccount` makes. Called
+by `bodies` for application/vnd.kubernetes.protobuf. Only requests, only the kinds of `_MESSAGES` (field numbers
 from the generated.proto files of k8s.io/api); answers are always JSON, which these clients accept too.
 """
 
@@ -24,12 +25,22 @@ class NotProtobuf(Exception):  # noqa: N818 - the body is something else
 class _Field:
     name: str
     message: str = ""
-    """The message it holds; empty for text, `int` and `bool` for numbers."""
+    """The message it holds; empty for text, `int` and `bool` for numbers, `map` for text by text."""
     repeated: bool = False
 
 
 _MESSAGES: Final[dict[str, dict[int, _Field]]] = {
-    "ObjectMeta": {1: _Field("name"), 2: _Field("generateName"), 3: _Field("namespace"), 5: _Field("uid")},
+    "ObjectMeta": {
+        1: _Field("name"),
+        2: _Field("generateName"),
+        3: _Field("namespace"),
+        5: _Field("uid"),
+        11: _Field("labels", "map"),
+        12: _Field("annotations", "map"),
+    },
+    "Namespace": {1: _Field("metadata", "ObjectMeta")},
+    "ConfigMap": {1: _Field("metadata", "ObjectMeta"), 2: _Field("data", "map"), 4: _Field("immutable", "bool")},
+    "ServiceAccount": {1: _Field("metadata", "ObjectMeta"), 4: _Field("automountServiceAccountToken", "bool")},
     "SelfSubjectAccessReview": {1: _Field("metadata", "ObjectMeta"), 2: _Field("spec", "AccessSpec")},
     "LocalSubjectAccessReview": {1: _Field("metadata", "ObjectMeta"), 2: _Field("spec", "SubjectAccessSpec")},
     "SubjectAccessReview": {1: _Field("metadata", "ObjectMeta"), 2: _Field("spec", "SubjectAccessSpec")},
@@ -135,7 +146,9 @@ def _message(name: str, raw: bytes) -> JsonObject:
         if field is None:
             continue
         read = _value(field, value)
-        if field.repeated:
+        if field.message == "map":
+            out[field.name] = {**obj(out.get(field.name)), **obj(read)}
+        elif field.repeated:
             listed = out.setdefault(field.name, [])
             if isinstance(listed, list):
                 listed.append(read)
@@ -150,4 +163,7 @@ def _value(field: _Field, value: int | bytes) -> Json:
     if field.message == "bool":
         return bool(value)
     raw = _raw(value)
+    if field.message == "map":
+        entry = dict(_fields(raw))
+        return {_raw(entry.get(1)).decode(): _raw(entry.get(2)).decode()}
     return obj(_message(field.message, raw)) if field.message else raw.decode()

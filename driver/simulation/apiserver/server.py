@@ -7,6 +7,7 @@ is the whole control plane, and what a driver does not touch is left out.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,8 @@ class Options(TypedDict, total=False):
     """How ValidatingAdmissionPolicies' expressions are evaluated."""
     cel_fault: CelFault
     """What is wrong with a device selector."""
+    certificate: Path
+    """PEM file with a private key and its certificate for 127.0.0.1: serve https. kubectl sends tokens only there."""
     pace: Pace
     """Bookmark interval and length of a second of timeoutSeconds."""
 
@@ -88,7 +91,9 @@ class ApiServer:
         authorizer = Authorizer(self.storage) if options.get("authorize") else None
         self.api = Api(self.registry, Reviewer(self.registry, self.authenticator, authorizer), authorizer, gates)
         self._hook(options, authorizer, gates)
-        self._edge = HttpEdge(self.api.handle, self.faults, options.get("pace", Pace()), options.get("port", 0))
+        self._certificate = options.get("certificate")
+        pace = options.get("pace", Pace())
+        self._edge = HttpEdge(self.api.handle, self.faults, pace, options.get("port", 0), self._certificate)
         for name in options.get("namespaces", NAMESPACES):
             self.store.create({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}})
 
@@ -115,7 +120,7 @@ class ApiServer:
     @property
     def url(self) -> str:
         """Base URL, e.g. http://127.0.0.1:34567."""
-        return f"http://127.0.0.1:{self._edge.port}"
+        return f"{'https' if self._certificate else 'http'}://127.0.0.1:{self._edge.port}"
 
     def __enter__(self) -> ApiServer:
         return self.start()
@@ -125,12 +130,20 @@ class ApiServer:
     ) -> None:
         self.stop()
 
+    def _authority(self) -> dict[str, str]:
+        """What a kubeconfig says about whom to trust: the certificate without its key."""
+        if self._certificate is None:
+            return {}
+        begin = "-----BEGIN CERTIFICATE-----"
+        certificate = begin + self._certificate.read_text(encoding="ascii").partition(begin)[2]
+        return {"certificate-authority-data": base64.b64encode(certificate.encode()).decode()}
+
     def kubeconfig(self, path: Path, *, user: str = "", token: str = "", namespace: str = "default") -> Path:
         """Writes a kubeconfig that points at this server; `token` authenticates where authentication is on."""
         document = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "embedded", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "embedded", "cluster": {"server": self.url, **self._authority()}}],
             "users": [{"name": user or "embedded", "user": {"token": token} if token else {}}],
             "contexts": [
                 {

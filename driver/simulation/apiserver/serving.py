@@ -7,9 +7,11 @@ faults a test asked for. It serves demo, tests and benchmarks on the loopback in
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
@@ -32,11 +34,14 @@ class Pace:
 class HttpEdge:
     """Listens on 127.0.0.1 in its own thread and event loop; `start` returns once the port is open."""
 
-    def __init__(self, answer: Answer, faults: Faults, pace: Pace, port: int = 0) -> None:
+    def __init__(
+        self, answer: Answer, faults: Faults, pace: Pace, port: int = 0, certificate: Path | None = None
+    ) -> None:
         self._answer = answer
         self._faults = faults
         self._pace = pace
         self.port = port
+        self._certificate = certificate
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -44,7 +49,7 @@ class HttpEdge:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Opens the port. OSError if it is taken."""
+        """Opens the port. OSError if it is taken or the certificate cannot be read."""
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
         self._thread.start()
@@ -77,13 +82,20 @@ class HttpEdge:
         runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", self.port)
+            site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._tls())
             await site.start()
             self.port = runner.addresses[0][1]
             self._ready.set()
             await self._stopping.wait()
         finally:
             await runner.cleanup()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._certificate)
+        return context
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         body = await http.content.read() if http.can_read_body else b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -71,3 +73,19 @@ def test_a_watch_streams_what_happens_and_ends_in_time() -> None:
         assert int(events[1]["object"]["metadata"]["resourceVersion"]) > int(
             events[0]["object"]["metadata"]["resourceVersion"]
         )
+
+
+def test_with_a_certificate_it_speaks_tls_and_the_kubeconfig_trusts_it(tmp_path: Path, certificate: Path) -> None:
+    with ApiServer(certificate=certificate) as server:
+        document = yaml.safe_load(server.kubeconfig(tmp_path / "config").read_text())
+        cluster = document["clusters"][0]["cluster"]
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        assert "PRIVATE KEY" not in authority
+        trust = ssl.create_default_context(cadata=authority)
+        with urllib.request.urlopen(f"{cluster['server']}/readyz", timeout=10, context=trust) as response:
+            assert response.read() == b"ok"
+
+
+def test_a_certificate_that_cannot_be_read_is_an_error_at_start(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        ApiServer(certificate=tmp_path / "none.pem").start()
