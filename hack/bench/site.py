@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,9 +70,8 @@ def run_plugin(options: Options, kubeconfig: str) -> Iterator[subprocess.Popen[b
             plugin.wait()
 
 
-def wait_for(condition: object, what: str, pause: float = 0.002) -> None:
-    """Wait until `condition()` is true, at most half a minute."""
-    assert callable(condition)
+def wait_for(condition: Callable[[], object], what: str, pause: float = 0.002) -> None:
+    """Wait until the condition holds, at most half a minute."""
     end = time.monotonic() + WAIT_SECONDS
     while not condition():
         if time.monotonic() > end:

@@ -32,6 +32,7 @@ from tests.fakes.waiting import wait_until
 
 DATA = Path(__file__).resolve().parent.parent.parent / "driver/vendors/simulated/data/nodes"
 NODE = "node-1"
+ROOT = Path(__file__).resolve().parents[2]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 
 
@@ -232,6 +233,21 @@ def test_a_broken_record_is_reported_on_the_node_and_everything_else_is_served(s
         wait_until(lambda: [each for each in site.list_events() if each["reason"] == "RecordQuarantined"], "the event")
         assert "accel_dra_records_quarantined_total 1.0" in site.get("/metrics")[1]
     assert list((site.folder / "p" / "gpu.accel-dra.dev" / "quarantine").glob("*.json"))
+
+
+def test_a_device_that_does_not_answer_is_told_and_hides_no_other(site: Site) -> None:
+    node = json.loads((ROOT / "driver/vendors/simulated/data/nodes/t4.json").read_text())
+    node["devices"][0]["failure"] = "it has fallen off the bus"
+    (site.folder / "node.json").write_text(json.dumps(node))
+    with Plugin(site.settings(vendor_options=(f"node={site.folder}/node.json",))):
+        wait_until(lambda: [each for each in site.list_events() if each["reason"] == "DeviceOmitted"], "the event")
+        assert len(site.list_devices()) == len(node["devices"]) - 1
+        metrics = site.get("/metrics")[1]
+    address = node["devices"][0]["pciAddress"]
+    assert f'accel_dra_devices_omitted{{device="{address}"}} 1.0' in metrics
+    event = next(each for each in site.list_events() if each["reason"] == "DeviceOmitted")
+    assert "fallen off the bus" in str(event["note"])
+    assert event["regarding"]["kind"] == "Node"  # type: ignore[index]
 
 
 def test_the_api_server_may_be_away_at_the_start(site: Site) -> None:

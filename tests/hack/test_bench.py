@@ -1,0 +1,56 @@
+"""The benchmarks run, and write what they promise to write. What they measure is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from hack.bench.figures import Report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_figure_is_the_median_and_the_99th_percentile() -> None:
+    report = Report()
+    figure = report.add("what", "ms", [float(number) for number in range(1, 201)], "p50 <= 1")
+    assert (figure.minimum, figure.p50, figure.p99, figure.maximum, figure.samples) == (1, 100.5, 199, 200, 200)
+    assert report.table().splitlines()[1].split() == [
+        "what",
+        "ms",
+        "200",
+        "1.00",
+        "100.50",
+        "199.00",
+        "200.00",
+        "p50",
+        "<=",
+        "1",
+    ]
+
+
+def test_every_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "hack.bench", "--count", "3", "--cycles", "5", "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    measured = {figure["name"]: figure for figure in json.loads(figures.read_text())["figures"]}
+    for name in (
+        "start to published",
+        "prepare",
+        "unprepare",
+        "resident memory, start",
+        "resident memory, end",
+        "snapshot, nvidia, hgx-h100-mig (56 devices)",
+        "slices, first plan, 64 GPUs",
+    ):
+        assert measured[name]["p50"] > 0
+        assert name in done.stdout
+
+
+def test_a_plugin_that_fails_is_not_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hack.bench", "--suite", "nodes", "--kubeconfig", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "none" in done.stderr
