@@ -36,6 +36,12 @@ PARTITIONS: Final = "DRAPartitionableDevices"
 UNKNOWN: Final = "unknown"
 """Reported where no feature explains the difference: an admission webhook changes slices."""
 
+FIELDS: Final = {
+    TAINTS: ("devices[].taints",),
+    PARTITIONS: ("devices[].consumesCounters", "sharedCounters"),
+}
+"""What a server without the feature does not store."""
+
 _BLOCKING: Final = ("NoSchedule", "NoExecute")
 _PROBE: Final = "probe"
 _REASONS: Final = {

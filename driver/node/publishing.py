@@ -127,7 +127,7 @@ class Rounds:
             answer = self._api.rehearse(adopting.make_probe(identity, feature))
             self._memory = adopting.read_probe(self._memory, feature, answer)
             if feature in self._memory.missing:
-                loss = adopting.Loss((f"what {feature} is for",), (feature,))
+                loss = adopting.Loss(adopting.FIELDS[feature], (feature,))
                 self._report_loss("dry run", loss)
 
     def _lay_out(self, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Layout:

@@ -57,10 +57,12 @@ def configure(log_format: str, level: str) -> None:
 
 def log_occurrence(occurrence: Occurrence) -> None:
     """Write one line about something that happened; its level says how bad it is."""
-    fields = {key: value for key, value in _values(occurrence).items() if value not in ("", (), None)}
+    fields = {_KEYS.get(key, key): value for key, value in _values(occurrence).items() if value not in ("", (), None)}
     LOGGER.log(_level(occurrence), _TEXT[type(occurrence)], extra={"fields": fields})
 
 
+_KEYS: Final = {"message": "detail"}
+"""Fields that would take the place of a line's own."""
 _TEXT: Final[dict[type, str]] = {
     occurrences.ClaimPrepared: "claim prepared",
     occurrences.ClaimUnprepared: "claim unprepared",

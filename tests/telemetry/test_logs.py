@@ -70,3 +70,11 @@ def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) ->
     except ValueError:
         logs.LOGGER.exception("failed")
     assert "ValueError: broken" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_no_field_takes_the_place_of_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    logs.log_occurrence(occurrences.HealthReported("0000:1a:00.0", "xid-79", "unhealthy", "fallen off the bus"))
+    line = json.loads(capsys.readouterr().err)
+    assert (line["message"], line["detail"]) == ("health of a device changed", "fallen off the bus")
+    assert line["level"] == "warning"

@@ -35,7 +35,7 @@ _DEVICES: Final[Json] = {
 _SETS: Final[Json] = {"sharedCounters": [{"name": "probe", "counters": _COUNTERS}]}
 
 _FIELDS: Final = (
-    ("taints", "DRADeviceTaints", "devices that turn unhealthy stay schedulable"),
+    ("taints", "DRADeviceTaints", "a device that turns unhealthy is withdrawn instead of tainted"),
     ("consumesCounters", "DRAPartitionableDevices", "partitions cannot be offered before they exist"),
     ("allowMultipleAllocations", "DRAConsumableCapacity", "a device cannot be shared between claims"),
 )
