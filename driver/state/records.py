@@ -51,11 +51,18 @@ class Ledger:
         self._emit = emit
         self._lock = lock
         self._loaded: dict[str, _Loaded] = {}
+        self._failed: dict[str, StorageFailed] = {}
         self._seen: tuple[int, int, int] | None = None
         files.make_folder(disk, self._claims, 0o750)
 
     def get(self, uid: str) -> Record | None:
-        """Return the record of a claim. Raises `Unsupported` if only a later version of the plugin understands it."""
+        """Return the record of a claim.
+
+        Raises `Unsupported` if only a later version of the plugin understands it, `StorageFailed` if the disk does not
+        give it.
+        """
+        if uid in self._failed:
+            raise self._failed[uid]
         loaded = self._loaded.get(uid)
         if loaded is None:
             return None
@@ -104,8 +111,9 @@ class Ledger:
         self._seen = self._stamp()
 
     def set_aside(self) -> Set[str]:
-        """Return the claim UIDs whose records are in quarantine or of a later version."""
+        """Return the claim UIDs whose records are in quarantine, of a later version, or not to be had from the disk."""
         newer = {uid for uid, loaded in self._loaded.items() if isinstance(loaded.record, record_files.TooNew)}
+        newer |= self._failed.keys()
         with contextlib.suppress(OSError):
             return newer.union(path.name.partition(_SUFFIX)[0] for path in self._quarantine.iterdir())
         return frozenset(newer)
@@ -155,9 +163,10 @@ class Ledger:
         """Read what has changed in the folder since we last looked. Raises `StorageFailed` if it cannot be read."""
         if not self._claims.is_dir():  # removed by hand
             files.make_folder(self._disk, self._claims, 0o750)
-        if self._seen == self._stamp():
+        if self._seen == self._stamp() and not self._failed:
             return
         found = self._scan()
+        self._failed = {uid: error for uid, error in self._failed.items() if uid in found}
         self._loaded = {uid: loaded for uid, loaded in self._loaded.items() if uid in found}
         for uid, (inode, mtime_ns) in found.items():
             loaded = self._loaded.get(uid)
@@ -182,13 +191,15 @@ class Ledger:
         path = self._path(uid)
         self._loaded.pop(uid, None)
         try:
-            record = record_files.decode(path.read_bytes(), str(path))
+            content = path.read_bytes()
+            self._failed.pop(uid, None)
+            record = record_files.decode(content, str(path))
         except FileNotFoundError:
             return
         except IsADirectoryError:
             self._set_aside(path, "it is a folder")
         except OSError as error:
-            raise StorageFailed(str(path), error.strerror or str(error), action="read") from error
+            self._fail(uid, StorageFailed(str(path), error.strerror or str(error), action="read"))
         except record_files.TooNew as error:
             self._loaded[uid] = _Loaded(error, inode, mtime_ns)
             self._emit(RepairFailed(uid, type(error).__name__, str(error)))
@@ -199,6 +210,12 @@ class Ledger:
                 self._loaded[uid] = _Loaded(record, inode, mtime_ns)
             else:
                 self._set_aside(path, f"it is the record of claim {record.uid}")
+
+    def _fail(self, uid: str, error: StorageFailed) -> None:
+        """Leave a record that the disk does not give where it is: it is tried again, and concerns its claim only."""
+        if uid not in self._failed:
+            self._emit(RepairFailed(uid, type(error).__name__, str(error)))
+        self._failed[uid] = error
 
     def _set_aside(self, path: Path, why: str) -> None:
         """Move a file that is no record away. If even that fails it is reported and left out."""

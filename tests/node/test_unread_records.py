@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.model.errors import StorageFailed
-from driver.model.occurrences import RecordQuarantined
+from driver.model.occurrences import RecordQuarantined, RepairFailed
 from tests.fakes.bench import (
     DRIVER,
     Bench,
@@ -138,18 +137,24 @@ def test_an_older_instance_leaves_a_record_that_appears_while_it_runs(bench: Ben
     preparer.close()
 
 
-def test_a_disk_that_cannot_be_read_for_now_proves_nothing(bench: Bench) -> None:
+def test_a_record_that_the_disk_does_not_give_concerns_its_claim_only(bench: Bench) -> None:
     """A link to itself is what a test can make that any reader, root too, cannot read: ELOOP."""
     path = record_of(bench, "u1")
     kept = path.read_bytes()
     path.unlink()
     path.symlink_to(path)
     preparer = bench.open()
-    with pytest.raises(StorageFailed, match=f"cannot read .*u1.json: {os.strerror(errno.ELOOP)}"):
-        preparer.recover()
-    assert "cannot read" in prepare_one(preparer, bench.add(claim("u2", result(device(1))))).error
+    preparer.recover()
+    complaint = f"cannot read {path}: {os.strerror(errno.ELOOP)}"
+    assert [each.error for each in bench.happened if isinstance(each, RepairFailed)] == [complaint]
+    assert prepare_one(preparer, ref("u1")).error == complaint
+    assert unprepare_one(preparer, ref("u1")) == complaint
+    assert "unknown/unknown (u1)" in prepare_one(preparer, bench.add(claim("u2", result(device(1))))).error
+    assert not prepare_one(preparer, bench.add(claim("u3", result(device(3))))).error
     assert path.is_symlink()
+    assert f"cdi/k8s.{DRIVER}-claim_u1.json" in bench.files()
     path.unlink()
     path.write_bytes(kept)
     assert "default/claim-u1" in prepare_one(preparer, ref("u2")).error
+    assert unprepare_one(preparer, ref("u1")) == ""
     preparer.close()
