@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from driver.simulation.apiserver.statuses import Cause
-from driver.simulation.apiserver.values import Json, JsonObject, items, obj, text
+from driver.simulation.apiserver.values import Json, items, obj, text
 
 Faults = list[Cause]
 Check = Callable[[Json, str], Faults]
@@ -212,8 +212,3 @@ def same_key(entry: Json) -> str:
 def nothing(_value: Json, _path: str) -> Faults:
     """A check that always passes."""
     return []
-
-
-def as_object(value: Json) -> JsonObject:
-    """The value as an object, for checks of entries."""
-    return obj(value)

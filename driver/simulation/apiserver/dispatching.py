@@ -17,7 +17,7 @@ from driver.simulation.apiserver.gates import FeatureGates
 from driver.simulation.apiserver.registry import ADMIN, Registry
 from driver.simulation.apiserver.requests import Request, Response, Route, User, json_response, parse_path, verb_of
 from driver.simulation.apiserver.reviews import Reviewer
-from driver.simulation.apiserver.statuses import ApiError, internal, method_not_allowed, no_such_path
+from driver.simulation.apiserver.statuses import ApiError, failure, method_not_allowed, no_such_path
 from driver.simulation.apiserver.subresources import SPECIAL
 from driver.simulation.apiserver.verbs import VERBS, Call, allowed, open_watch
 from driver.simulation.apiserver.watching import Watch
@@ -45,7 +45,8 @@ class Api:
             return _refusal(error)
         except Exception:  # noqa: BLE001 - a fault of ours must not look like a broken connection
             _LOG.exception("%s %s failed", request.method, request.path)
-            return _refusal(internal("internal error of the embedded API server, see its log"))
+            why = "Internal error occurred: a bug of the embedded API server, see its log"
+            return _refusal(failure(500, "InternalError", why))
 
     def _handle(self, request: Request) -> Response | Watch:
         user = self._user(request)
@@ -130,7 +131,9 @@ def _attributes(request: Request, route: Route, verb: str) -> Attributes:
 
 
 def _fits(resource: kinds.Resource, route: Route, verb: str) -> bool:
-    """Whether the path has the parts the verb needs: a namespace to create in, no name."""
+    """Whether the path has the parts the verb needs: a name to change, a namespace to create in and no name."""
+    if verb in {"update", "patch"} and not route.name:
+        return False
     if verb != "create" or route.subresource:
         return not route.namespace or resource.namespaced
     return not route.name and bool(route.namespace) == resource.namespaced

@@ -20,17 +20,24 @@ def everything(_request: Request) -> bool:
 
 @dataclass
 class Fault:
-    """One fault. `status` answers so, with `retry_after` seconds in the header; `cut` hangs up without an answer;
+    """One fault. `status` answers so, with `retry_after` seconds in the header; `cut` hangs up and does nothing;
 
-    `latency` seconds pass before anything else happens. `times` is how often it hits (None for always).
+    `lost` does what was asked and hangs up instead of answering; `latency` seconds pass before anything else happens.
+    `times` is how often it hits (None for always).
     """
 
     chooses: Callable[[Request], bool] = everything
     status: int = 0
     retry_after: int | None = None
     cut: bool = False
+    lost: bool = False
     latency: float = 0.0
     times: int | None = 1
+
+
+def _ends(fault: Fault) -> bool:
+    """Whether it decides the request, so that only one such fault can hit it."""
+    return bool(fault.status) or fault.cut or fault.lost
 
 
 @dataclass
@@ -56,8 +63,12 @@ class Faults:
         return self.add(Fault(status=status, retry_after=retry_after, times=times))
 
     def cut(self, *, times: int | None = 1) -> Fault:
-        """The next `times` connections are closed instead of answered."""
+        """The next `times` connections are closed before anything is done."""
         return self.add(Fault(cut=True, times=times))
+
+    def lose(self, *, times: int | None = 1) -> Fault:
+        """The next `times` requests are carried out, but their answers never arrive."""
+        return self.add(Fault(lost=True, times=times))
 
     def clear(self) -> None:
         """Everything works again."""
@@ -69,11 +80,11 @@ class Faults:
         total = Fault()
         with self._lock:
             for fault in list(self._planned):
-                taken = (fault.status or fault.cut) and (total.status or total.cut)
-                if taken or not fault.chooses(request):
+                if (_ends(fault) and _ends(total)) or not fault.chooses(request):
                     continue
                 total.latency += fault.latency
                 total.status, total.cut = fault.status or total.status, fault.cut or total.cut
+                total.lost = fault.lost or total.lost
                 total.retry_after = fault.retry_after if fault.retry_after is not None else total.retry_after
                 if fault.times is not None:
                     fault.times -= 1

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from driver.simulation.apiserver.faults import Faults
+from driver.simulation.apiserver.faults import Fault, Faults
 from driver.simulation.apiserver.requests import Request, Response, json_response
 from driver.simulation.apiserver.statuses import failure
 from driver.simulation.apiserver.watching import Watch
@@ -106,17 +106,21 @@ class HttpEdge:
             _joined_headers(http),
             body,
         )
-        broken = await self._break(http, request)
+        fault = self._faults.hit(request)
+        broken = await self._break(http, fault)
         if broken is not None:
             return broken
         answer = self._answer(request)
+        if fault.lost:
+            _hang_up(http)
+            return web.Response()
         if isinstance(answer, Watch):
             return await self._stream(http, answer)
         return _respond(answer)
 
-    async def _break(self, http: web.BaseRequest, request: Request) -> web.StreamResponse | None:
-        """Applies planned faults; an answer if one of them is the answer."""
-        fault = self._faults.hit(request)
+    @staticmethod
+    async def _break(http: web.BaseRequest, fault: Fault) -> web.StreamResponse | None:
+        """Applies a planned fault; an answer if it is the answer."""
         if fault.latency:
             await asyncio.sleep(fault.latency)
         if fault.cut:

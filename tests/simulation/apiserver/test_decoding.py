@@ -67,6 +67,31 @@ def shown(kind: str, document: object) -> Json:
             {"metadata": {"creationTimestamp": "yesterday"}},
             'parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006"',
         ),
+        (
+            "Node",
+            {"metadata": {"creationTimestamp": 5}},
+            "json: cannot unmarshal number into Go value of type string",
+        ),
+        (
+            "Pod",
+            {"spec": {"containers": [{"resources": {"limits": {"cpu": True}}}]}},
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            "Secret",
+            {"data": {"a": 1}},
+            "json: cannot unmarshal number into Go struct field Secret.data of type []uint8",
+        ),
+        (
+            "Pod",
+            {"spec": {"priority": 1.5}},
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            "Lease",
+            {"spec": {"renewTime": "2026-01-01T00:00:00Z"}},
+            'parsing time "2026-01-01T00:00:00Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000"',
+        ),
     ],
 )
 def test_wrong_types_are_told_in_gos_words(kind: str, document: Json, message: str) -> None:

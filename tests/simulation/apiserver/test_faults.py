@@ -70,6 +70,14 @@ def test_a_write_that_was_cut_did_not_happen(running: ApiServer, http: urllib3.P
     assert http.request("POST", running.url + MAPS, body=body).status == 201
 
 
+def test_a_write_whose_answer_was_lost_did_happen(running: ApiServer, http: urllib3.PoolManager) -> None:
+    running.faults.lose(times=1)
+    body = json.dumps(a_config_map("a"))
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        http.request("POST", running.url + MAPS, body=body)
+    assert http.request("POST", running.url + MAPS, body=body).status == 409
+
+
 def test_latency_delays_and_adds_up_with_a_refusal(running: ApiServer, http: urllib3.PoolManager) -> None:
     running.faults.slow_down(0.1, times=1)
     running.faults.refuse(503, times=1)

@@ -118,3 +118,18 @@ def test_a_dry_run_deletes_nothing(api: Asking) -> None:
     assert slices(api) == ["s"]
     assert api.ok("GET", f"{NODES}/node-a")
     assert api.ok("GET", MAPS)["items"]
+
+
+def test_the_last_spec_finalizer_holds_a_namespace(api: Asking) -> None:
+    held = {"metadata": {"name": "n", "finalizers": ["example.com/hold"]}}
+    api.ok("POST", "/api/v1/namespaces", held)
+    api.ok("DELETE", "/api/v1/namespaces/n")
+    left = api.ok("GET", "/api/v1/namespaces/n")
+    assert (left["status"]["phase"], "finalizers" in left["spec"]) == ("Terminating", False)
+    left["spec"]["finalizers"] = ["example.com/late"]
+    assert api.ok("PUT", "/api/v1/namespaces/n/finalize", left)["spec"]["finalizers"] == ["example.com/late"]
+    api.ok("PATCH", "/api/v1/namespaces/n", {"metadata": {"finalizers": None}}, content_type=MERGE)
+    left = api.ok("GET", "/api/v1/namespaces/n")
+    left["spec"] = {}
+    api.ok("PUT", "/api/v1/namespaces/n/finalize", left)
+    assert api.answer("GET", "/api/v1/namespaces/n").status == 404

@@ -159,3 +159,32 @@ def test_delete_collection_removes_what_is_selected_and_answers_it(api: Asking) 
     gone = api.ok("DELETE", f"{slices}?fieldSelector=spec.nodeName=a")
     assert names(gone) == ["s1", "s3"]
     assert names(api.ok("GET", slices)) == ["s2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "expected"),
+    [
+        ("resourceVersion=x", 400, "invalid resource version"),
+        ("resourceVersion=999999", 504, "Too large resource version: 999999"),
+        ("limit=many", 400, 'parsing "many"'),
+        ("resourceVersionMatch=Exact", 422, "forbidden unless resourceVersion is provided"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", 422, 'forbidden for resourceVersion "0"'),
+        ("resourceVersionMatch=Roughly&resourceVersion=1", 422, 'Unsupported value: "Roughly"'),
+        ("sendInitialEvents=true", 422, "sendInitialEvents is forbidden for list"),
+        ("fieldSelector=spec.x=1", 400, "is not a known field selector"),
+        ("labelSelector=a+in+(", 400, "unable to parse"),
+    ],
+)
+def test_options_of_lists_that_make_no_sense_are_refused(api: Asking, query: str, code: int, expected: str) -> None:
+    found, message = api.refused("GET", f"{MAPS}?{query.replace('+', ' ')}")
+    assert (found, expected in message) == (code, True), message
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("resourceVersion=x", 500), ("resourceVersion=999999", 504)],
+)
+def test_a_get_may_not_ask_for_the_future(api: Asking, query: str, code: int) -> None:
+    fill(api, "a")
+    assert api.refused("GET", f"{MAPS}/a?{query}")[0] == code
+    assert api.ok("GET", f"{MAPS}/a?resourceVersion=0")["metadata"]["name"] == "a"
