@@ -67,7 +67,7 @@ class Options(TypedDict, total=False):
     cel_fault: CelFault
     """What is wrong with a device selector."""
     certificate: Path
-    """PEM file with a private key and its certificate for 127.0.0.1: serve https. kubectl sends tokens only there."""
+    """PEM file with a private key and its certificate for 127.0.0.1: serve https."""
     pace: Pace
     """Bookmark interval and length of a second of timeoutSeconds."""
 
@@ -139,11 +139,15 @@ class ApiServer:
         return {"certificate-authority-data": base64.b64encode(certificate.encode()).decode()}
 
     def kubeconfig(self, path: Path, *, user: str = "", token: str = "", namespace: str = "default") -> Path:
-        """Writes a kubeconfig that points at this server; `token` authenticates where authentication is on."""
+        """Writes a kubeconfig that points at this server; `token` authenticates where authentication is on.
+
+        kubectl sends no tokens without TLS, so the URL carries it then, too.
+        """
+        server = self.url if self._certificate or not token else self.url.replace("://", f"://token:{token}@", 1)
         document = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "embedded", "cluster": {"server": self.url, **self._authority()}}],
+            "clusters": [{"name": "embedded", "cluster": {"server": server, **self._authority()}}],
             "users": [{"name": user or "embedded", "user": {"token": token} if token else {}}],
             "contexts": [
                 {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from driver.simulation.apiserver import ApiServer, Sources, User
+from driver.simulation.apiserver.requests import Request
 from tests.simulation.apiserver.asking import Asking, a_pod
 
 ADMIN = "admin-token"
@@ -52,6 +53,26 @@ def issue(admin: Asking, **spec: Any) -> str:
 def whoami(admin: Asking, token: str) -> dict[str, Any]:
     info: dict[str, Any] = Asking(admin.server, token).ok("POST", WHOAMI, {})["status"]["userInfo"]
     return info
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Bearer alice-token", "alice"),
+        ("bearer  alice-token ", "alice"),
+        ("Basic " + base64.b64encode(b"token:alice-token").decode(), "alice"),
+        ("Basic " + base64.b64encode(b"token:").decode(), "system:anonymous"),
+        ("Basic " + base64.b64encode(b"token:other").decode(), "system:anonymous"),
+        ("Basic %%%", "system:anonymous"),
+        ("Basic " + base64.b64encode(b"\xff\xfe").decode(), "system:anonymous"),
+        ("Bearer", "system:anonymous"),
+        ("Negotiate abc", "system:anonymous"),
+        ("", "system:anonymous"),
+    ],
+)
+def test_a_token_is_a_bearers_or_the_password_of_the_url(admin: Asking, header: str, name: str) -> None:
+    request = Request("GET", "/api/v1/nodes", headers={"authorization": header})
+    assert admin.server.authenticator.authenticate(request).name == name
 
 
 def test_static_tokens_stand_for_their_users(admin: Asking) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from driver.simulation.apiserver import ApiServer, User
+from driver.simulation.apiserver import ApiServer, Options, User
 from driver.simulation.apiserver.values import JsonObject, obj, text
 from tests.simulation.apiserver.asking import a_claim, a_pod, a_slice, an_allocation
 
@@ -195,9 +195,15 @@ def test_explain_and_api_resources_know_our_kinds(kubectl: Kubectl) -> None:
     assert "Server Version: v1.36.2" in kubectl("version")
 
 
-def test_rights_and_tokens_are_asked_for(tmp_path: Path, certificate: Path) -> None:
-    tokens = {"root": User("admin", groups=("system:masters",)), "guest": User("guest")}
-    with ApiServer(authorize=True, tokens=tokens, certificate=certificate) as server:
+@pytest.mark.parametrize("secure", [False, True])
+def test_rights_and_tokens_are_asked_for(tmp_path: Path, request: pytest.FixtureRequest, secure: bool) -> None:
+    options: Options = {
+        "authorize": True,
+        "tokens": {"root": User("admin", groups=("system:masters",)), "guest": User("guest")},
+    }
+    if secure:
+        options["certificate"] = request.getfixturevalue("certificate")
+    with ApiServer(**options) as server:
         root, guest = Kubectl(server, tmp_path, "root"), Kubectl(server, tmp_path, "guest")
         assert root("auth", "can-i", "create", "pods").strip() == "yes"
         assert guest.run("auth", "can-i", "create", "pods").stdout.strip() == "no"

@@ -24,7 +24,7 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         document = yaml.safe_load(config.read_text())
-        assert document["clusters"][0]["cluster"]["server"] == url
+        assert document["clusters"][0]["cluster"]["server"] == url.replace("http://", "http://token:secret@")
         token = document["users"][0]["user"]["token"]
         request = urllib.request.Request(f"{url}/api/v1/namespaces", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request, timeout=20) as response:

@@ -56,9 +56,11 @@ def test_kubeconfig_points_at_the_server(tmp_path: Path) -> None:
     with ApiServer() as server:
         path = server.kubeconfig(tmp_path / "config", user="alice", token="t")
         document = yaml.safe_load(path.read_text())
-        assert document["clusters"][0]["cluster"]["server"] == server.url
+        assert document["clusters"][0]["cluster"]["server"] == server.url.replace("http://", "http://token:t@")
         assert document["users"] == [{"name": "alice", "user": {"token": "t"}}]
         assert path.stat().st_mode & 0o077 == 0
+        plain = yaml.safe_load(server.kubeconfig(tmp_path / "config").read_text())
+        assert plain["clusters"][0]["cluster"]["server"] == server.url
 
 
 def test_a_watch_streams_what_happens_and_ends_in_time() -> None:
