@@ -1,13 +1,15 @@
 """Kubernetes' protobuf for the few bodies that kubectl sends no other way.
 
-Those are access reviews, tokens, evictions and what `kubectl create namespace|configmap|serviceaccount` makes. Called
-by `bodies` for application/vnd.kubernetes.protobuf. Only requests, only the kinds of `_MESSAGES` (field numbers
-from the generated.proto files of k8s.io/api); answers are always JSON, which these clients accept too.
+Those are access reviews, tokens, evictions and what `kubectl create` makes of its arguments: namespaces, ConfigMaps,
+Secrets, ServiceAccounts, roles and their bindings. Called by `bodies` for application/vnd.kubernetes.protobuf. Only
+requests, only the kinds of `_MESSAGES` (field numbers from the generated.proto files of k8s.io/api); answers are
+always JSON, which these clients accept too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,10 +27,18 @@ class NotProtobuf(Exception):  # noqa: N818 - the body is something else
 class _Field:
     name: str
     message: str = ""
-    """The message it holds; empty for text, `int` and `bool` for numbers, `map` for text by text."""
+    """The message it holds; empty for text, `int` and `bool` for numbers, `map` for text by text,
+
+    `blobs` for bytes by text."""
     repeated: bool = False
 
 
+_ROLE: Final = {1: _Field("metadata", "ObjectMeta"), 2: _Field("rules", "PolicyRule", repeated=True)}
+_BINDING: Final = {
+    1: _Field("metadata", "ObjectMeta"),
+    2: _Field("subjects", "Subject", repeated=True),
+    3: _Field("roleRef", "RoleRef"),
+}
 _MESSAGES: Final[dict[str, dict[int, _Field]]] = {
     "ObjectMeta": {
         1: _Field("name"),
@@ -40,6 +50,20 @@ _MESSAGES: Final[dict[str, dict[int, _Field]]] = {
     },
     "Namespace": {1: _Field("metadata", "ObjectMeta")},
     "ConfigMap": {1: _Field("metadata", "ObjectMeta"), 2: _Field("data", "map"), 4: _Field("immutable", "bool")},
+    "Secret": {1: _Field("metadata", "ObjectMeta"), 2: _Field("data", "blobs"), 3: _Field("type")},
+    "Role": _ROLE,
+    "ClusterRole": _ROLE,
+    "RoleBinding": _BINDING,
+    "ClusterRoleBinding": _BINDING,
+    "PolicyRule": {
+        1: _Field("verbs", repeated=True),
+        2: _Field("apiGroups", repeated=True),
+        3: _Field("resources", repeated=True),
+        4: _Field("resourceNames", repeated=True),
+        5: _Field("nonResourceURLs", repeated=True),
+    },
+    "Subject": {1: _Field("kind"), 2: _Field("apiGroup"), 3: _Field("name"), 4: _Field("namespace")},
+    "RoleRef": {1: _Field("apiGroup"), 2: _Field("kind"), 3: _Field("name")},
     "ServiceAccount": {1: _Field("metadata", "ObjectMeta"), 4: _Field("automountServiceAccountToken", "bool")},
     "SelfSubjectAccessReview": {1: _Field("metadata", "ObjectMeta"), 2: _Field("spec", "AccessSpec")},
     "LocalSubjectAccessReview": {1: _Field("metadata", "ObjectMeta"), 2: _Field("spec", "SubjectAccessSpec")},
@@ -82,6 +106,13 @@ _MESSAGES: Final[dict[str, dict[int, _Field]]] = {
     },
     "Preconditions": {1: _Field("uid"), 2: _Field("resourceVersion")},
 }
+
+
+def _as_base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+_MAPS: Final[dict[str, Callable[[bytes], str]]] = {"map": bytes.decode, "blobs": _as_base64}
 
 
 def decode(body: bytes) -> JsonObject:
@@ -146,7 +177,7 @@ def _message(name: str, raw: bytes) -> JsonObject:
         if field is None:
             continue
         read = _value(field, value)
-        if field.message == "map":
+        if field.message in _MAPS:
             out[field.name] = {**obj(out.get(field.name)), **obj(read)}
         elif field.repeated:
             listed = out.setdefault(field.name, [])
@@ -163,7 +194,7 @@ def _value(field: _Field, value: int | bytes) -> Json:
     if field.message == "bool":
         return bool(value)
     raw = _raw(value)
-    if field.message == "map":
+    if field.message in _MAPS:
         entry = dict(_fields(raw))
-        return {_raw(entry.get(1)).decode(): _raw(entry.get(2)).decode()}
+        return {_raw(entry.get(1)).decode(): _MAPS[field.message](_raw(entry.get(2)))}
     return obj(_message(field.message, raw)) if field.message else raw.decode()

@@ -188,6 +188,38 @@ def test_delete_waits_until_the_object_is_gone(kubectl: Kubectl) -> None:
     assert "not found" in kubectl.run("get", "namespace", "n").stderr
 
 
+def test_objects_are_made_of_arguments(kubectl: Kubectl) -> None:
+    kubectl("create", "namespace", "n")
+    kubectl("create", "configmap", "c", "--from-literal=k=v", "-n", "n")
+    kubectl("create", "secret", "generic", "s", "--from-literal=k=v", "-n", "n")
+    kubectl("create", "serviceaccount", "a", "-n", "n")
+    kubectl("create", "clusterrole", "r", "--verb=get,list", "--resource=resourceclaims.resource.k8s.io")
+    kubectl("create", "rolebinding", "b", "--clusterrole=r", "--serviceaccount=n:a", "-n", "n")
+    kubectl("run", "p", "--image=example:1", "-n", "n")
+    assert kubectl("get", "configmap", "c", "-n", "n", "-o", "jsonpath={.data.k}") == "v"
+    assert kubectl("get", "secret", "s", "-n", "n", "-o", "jsonpath={.data.k}") == "dg=="
+    role = json.loads(kubectl("get", "clusterrole", "r", "-o", "json"))
+    assert role["rules"][0] == {
+        "apiGroups": ["resource.k8s.io"],
+        "resources": ["resourceclaims"],
+        "verbs": ["get", "list"],
+    }
+    binding = json.loads(kubectl("get", "rolebinding", "b", "-n", "n", "-o", "json"))
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "a", "namespace": "n"}]
+
+
+def test_a_node_is_drained_and_an_object_edited(kubectl: Kubectl) -> None:
+    kubectl.server.store.create({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-a"}})
+    kubectl.server.store.create(a_pod(nodeName="node-a"))
+    kubectl("drain", "node-a", "--force", "--grace-period=0", "--timeout=20s")
+    assert kubectl.server.store.list("pods") == []
+    kubectl.server.store.create(a_slice(devices=[{"name": "gpu-0"}]))
+    kubectl.environment["EDITOR"] = "sed -i s/gpu-0/gpu-7/"
+    kubectl("edit", "resourceslice", "s")
+    assert kubectl("get", "resourceslice", "s", "-o", "jsonpath={.spec.devices[*].name}") == "gpu-7"
+    kubectl("wait", "--for=jsonpath={.spec.nodeName}=node-a", "resourceslice/s", "--timeout=20s")
+
+
 def test_explain_and_api_resources_know_our_kinds(kubectl: Kubectl) -> None:
     assert "requests" in kubectl("explain", "resourceclaim.spec.devices")
     names = {row[0] for row in rows(kubectl("api-resources", "--api-group=resource.k8s.io", "--no-headers"))}

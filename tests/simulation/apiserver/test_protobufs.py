@@ -96,6 +96,16 @@ def test_maps_are_read_entry_by_entry(api: Asking) -> None:
     assert made["immutable"] is True
 
 
+def test_bytes_become_base64_and_lists_of_messages_stay_lists(api: Asking) -> None:
+    secret = part(1, part(1, "s")) + part(2, part(1, "key") + part(2, b"\xff")) + part(3, "Opaque")
+    path = "/api/v1/namespaces/default/secrets"
+    assert api.ok("POST", path, message("Secret", secret), content_type=PROTOBUF)["data"] == {"key": "/w=="}
+    rules = part(2, part(1, "get") + part(1, "list") + part(2, "") + part(3, "pods"))
+    body = message("ClusterRole", part(1, part(1, "r")) + rules, "rbac.authorization.k8s.io/v1")
+    made = api.ok("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", body, content_type=PROTOBUF)
+    assert made["rules"] == [{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]
+
+
 def test_other_objects_are_not_taken_as_protobuf(api: Asking) -> None:
     code, why = api.refused("POST", "/api/v1/nodes", message("Node", b""), content_type=PROTOBUF)
     assert code == 415
