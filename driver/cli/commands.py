@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ COMMANDS: Final = {
     "plugin": "Run the node plugin: publish this node's devices and prepare them for containers.",
     "inventory": "Show the accelerators of this machine, as they are published, and their links.",
     "doctor": "Check everything the plugin needs on this node and in the cluster.",
-    "demo": "Run the driver's main job on a cluster in one process.",
+    "demo": "Run the driver's main job on a cluster on this machine.",
 }
 
 EXIT_FAILED: Final = 1
@@ -60,6 +61,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. The only place that ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without box characters gets question marks, no traceback
     code = _run()
     logging.shutdown()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
@@ -82,6 +86,6 @@ def _run() -> int:
     except InvalidInput as error:
         click.echo(f"accel-dra: {error}", err=True)
         return EXIT_USAGE
-    except DriverError as error:
+    except (DriverError, OSError) as error:
         click.echo(f"accel-dra: {error}", err=True)
         return EXIT_FAILED

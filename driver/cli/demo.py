@@ -1,4 +1,4 @@
-"""`accel-dra demo`: the driver's main job on a cluster in one process, with no GPU and no Kubernetes around.
+"""`accel-dra demo`: the driver's main job on a cluster on this machine, with no GPU and no Kubernetes around.
 
 Arguments in, exit code out; what happens is in `demo_flow`, which is imported only here and only when the packages of
 the extra `demo` are there.

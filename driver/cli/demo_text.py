@@ -35,7 +35,7 @@ _READABLE: Final = (
 
 def show_nodes(console: Console, nodes: Mapping[str, Sequence[Slice]]) -> None:
     """List the nodes and what is published about each."""
-    console.print(Text("Three nodes in one process; the node plugin on each is the real one.", style="bold"))
+    console.print(Text("Three nodes on this machine; the node plugin on each is the real one.", style="bold"))
     table = Table.grid(padding=(0, 2))
     for name, slices in nodes.items():
         devices = [device for each in slices for device in each.spec.devices]

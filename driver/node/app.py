@@ -16,6 +16,7 @@ import os
 import threading
 import time
 import uuid
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -40,6 +41,7 @@ from driver.node.scanner import Scanner
 from driver.node.telling import Teller
 from driver.node.watchdog import Watchdog
 from driver.settings import Settings
+from driver.state import files
 from driver.telemetry import logs
 from driver.telemetry.endpoint import Endpoint
 from driver.telemetry.metrics import Metrics
@@ -168,6 +170,8 @@ class Plugin:
         return self._scanner.inventory
 
     def _make_preparer(self, vendor: Vendor) -> Preparer:
+        # A CDI folder that cannot be made is told now and not when the first claim is prepared.
+        files.make_folder(files.Disk(), Path(self._settings.cdi_root), 0o755)
         outside = Outside(
             fetch=self._fetch,
             inventory=lambda: self._scanner.inventory,

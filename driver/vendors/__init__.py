@@ -19,5 +19,9 @@ def load(name: str, roots: Roots, options: Mapping[str, str]) -> Vendor:
     """Import `driver.vendors.<name>` and create its vendor. Raises `InvalidInput` for an unknown name or option."""
     if name not in names():
         raise InvalidInput("vendor", name, " or ".join(names()))
-    create: Create = importlib.import_module(f"{__name__}.{name}").create
+    try:
+        create: Create = importlib.import_module(f"{__name__}.{name}").create
+    except Exception as error:
+        allowed = f"a vendor whose folder can be imported and has create(); this one: {type(error).__name__}: {error}"
+        raise InvalidInput("vendor", name, allowed) from error
     return create(roots, options)

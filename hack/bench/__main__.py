@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from driver.model.errors import DriverError
 from hack.bench import decisions, nodes, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
@@ -43,6 +44,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             vendors.measure(report, min(count, 50))
         if "nodes" in (suites or SUITES):
             nodes.measure(report, options, count, cycles)
+    except DriverError as error:
+        raise click.ClickException(str(error)) from error
     finally:
         shutil.rmtree(options.folder, ignore_errors=True)
     click.echo(report.table())

@@ -333,3 +333,22 @@ def _answers(site: Site) -> bool:
         return site.get("/healthz")[0] == 200
     except OSError:
         return False
+
+
+def test_a_burst_of_signals_ends_the_plugin_once(site: Site) -> None:
+    settings = site.settings()
+    arguments = ["--node-name", NODE, "--vendor", "simulated", "--kubeconfig", settings.kubeconfig]
+    arguments += ["--kubelet-plugins-dir", settings.kubelet_plugins_dir, "--cdi-root", settings.cdi_root]
+    arguments += ["--kubelet-registry-dir", settings.kubelet_registry_dir]
+    with _command(*arguments) as process:
+        site.register()
+        for number in range(200):
+            process.send_signal(signal.SIGTERM if number % 2 else signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_cdi_folder_that_cannot_be_made_is_one_sentence(site: Site) -> None:
+    (site.folder / "file").write_text("")
+    with pytest.raises(StorageFailed, match="file/cdi"):
+        Plugin(site.settings(cdi_root=str(site.folder / "file" / "cdi")))

@@ -194,7 +194,7 @@ def _look_at_records(folder: Path) -> Iterator[Finding]:
             advice = "the plugin sets it aside when it sees it; the claim's pod has to be made anew"
             yield warning(f"a record cannot be read: {error}", advice)
     for path in sorted(folder.glob("quarantine/*.json")):
-        advice = "keep it for a report, or delete it and the .reason beside it; nothing uses it any more"
+        advice = "delete the pod of that claim; until its claim is unprepared, its devices are kept from others"
         yield warning(f"record {path} was set aside{_read_reason(path)}", advice)
     yield ok(f"state folder {folder}, {amount(records, 'claim')} prepared")
 
