@@ -1,4 +1,4 @@
-"""resource.k8s.io/v1 ResourceClaim as far as the node plugin reads it.
+"""resource.k8s.io/v1 ResourceClaim: what was allocated, and to whom. What a claim asks for is in `model.requests`.
 
 Names: Kubernetes v1.36 staging/src/k8s.io/api/resource/v1/types.go. Unknown fields are skipped when decoding.
 """
@@ -10,11 +10,24 @@ from typing import Final
 import msgspec
 
 from driver.model.objects import Api, ObjectMeta
+from driver.model.selection import NodeSelector
 
 SOURCE_CLASS: Final = "FromClass"
 SOURCE_CLAIM: Final = "FromClaim"
+DELETE_PROTECTION: Final = "resource.kubernetes.io/delete-protection"
+"""Finalizer of allocated claims."""
 POD_CLAIM_NAME_ANNOTATION: Final = "resource.kubernetes.io/pod-claim-name"
 """On claims made from a template: the name of the entry in pod.spec.resourceClaims."""
+
+
+class Toleration(Api, frozen=True):
+    """DeviceToleration."""
+
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
 
 
 class AllocationResult(Api, frozen=True):
@@ -27,6 +40,9 @@ class AllocationResult(Api, frozen=True):
     admin_access: bool | None = None
     share_id: str | None = msgspec.field(default=None, name="shareID")
     consumed_capacity: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    binding_conditions: tuple[str, ...] = ()
+    binding_failure_conditions: tuple[str, ...] = ()
 
     @property
     def main_request(self) -> str:
@@ -60,6 +76,10 @@ class Allocation(Api, frozen=True):
     """ResourceClaim.status.allocation."""
 
     devices: DeviceAllocation = DeviceAllocation()
+    node_selector: NodeSelector | None = None
+    """Nodes on which the devices can be used; None: all."""
+    allocation_timestamp: str | None = None
+    """RFC 3339. kube-scheduler never binds a pod whose claim lacks it."""
 
 
 class ConsumerReference(Api, frozen=True):
