@@ -1,6 +1,6 @@
 """Which opaque configuration rules which allocation result.
 
-Called by `core.preparing` for the node and by the allocator for its policy. Order decides, as the API says: class
+Called by `core.preparing` for the node and by `core.policies` for the controller. Order decides, as the API says: class
 entries come first, claim entries later, and a later one wins over an earlier one of the same kind. Configuration for
 other drivers is none of our business and is not even parsed.
 """
@@ -18,7 +18,8 @@ from driver.model.claims import AllocationConfiguration, AllocationResult, Opaqu
 from driver.model.errors import InvalidInput
 
 ALLOCATION_POLICY: Final = "AllocationPolicy"
-"""Asks our controller to allocate; the node accepts it and does nothing."""
+"""Asks our controller to allocate (`core.policies`). The node accepts it unread: a pod whose devices are allocated must
+not fail for a wish about how to choose them."""
 KINDS: Final = (ALLOCATION_POLICY,)
 """Kinds of `config.accel-dra.dev/v1alpha1` that may stand in a class or claim."""
 _SHOWN: Final = 80
@@ -47,7 +48,7 @@ def rule(
 
     Raises `InvalidInput` if one of them is not of an API version and kind that we know.
     """
-    configurations = (_parse(opaque) for opaque in applying(entries, driver, result))
+    configurations = (parse(opaque) for opaque in applying(entries, driver, result))
     return {configuration.kind: configuration for configuration in configurations}
 
 
@@ -69,28 +70,30 @@ def applying(
     return tuple(chosen.values())
 
 
-def _names(requests: tuple[str, ...], result: AllocationResult) -> bool:
-    return not requests or result.request in requests or result.main_request in requests
-
-
-def _parse(opaque: OpaqueConfiguration) -> Configuration:
+def parse(opaque: OpaqueConfiguration) -> Configuration:
+    """Return a configuration for us. Raises `InvalidInput` unless it is of an API version and kind that we know."""
     text = bytes(opaque.parameters)
     try:
         meta = msgspec.json.decode(text, type=_TypeMeta)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"configuration for {opaque.driver}: parameters",
-            _shorten(text.decode("utf-8", "backslashreplace")),
-            f"a JSON object with apiVersion and kind ({_shorten(str(error))})",
+            shorten(text.decode("utf-8", "backslashreplace")),
+            f"a JSON object with apiVersion and kind ({shorten(str(error))})",
         ) from error
     if meta.api_version != vocabulary.CONFIG_API_VERSION:
         raise InvalidInput(
-            f"configuration for {opaque.driver}: apiVersion", _shorten(meta.api_version), vocabulary.CONFIG_API_VERSION
+            f"configuration for {opaque.driver}: apiVersion", shorten(meta.api_version), vocabulary.CONFIG_API_VERSION
         )
     if meta.kind not in KINDS:
-        raise InvalidInput(f"configuration for {opaque.driver}: kind", _shorten(meta.kind), ", ".join(KINDS))
+        raise InvalidInput(f"configuration for {opaque.driver}: kind", shorten(meta.kind), ", ".join(KINDS))
     return Configuration(meta.kind, text)
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """Return a wrong value as an error repeats it: not more of it than a person reads."""
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _names(requests: tuple[str, ...], result: AllocationResult) -> bool:
+    return not requests or result.request in requests or result.main_request in requests

@@ -2,7 +2,8 @@
 
     DriverError
     ├── InvalidInput     the input is wrong: tell its author, never retry
-    │   └── Rejected     the API server refuses the content of a request (HTTP 400, 415, 422 and their like)
+    │   ├── Rejected     the API server refuses the content of a request (HTTP 400, 415, 422 and their like)
+    │   └── Faulty       one document with several faults, all of them told at once
     ├── Unavailable      something outside is away for now: retry later
     ├── Conflict         someone else was faster: read again, decide again
     ├── NotFound         the object does not exist (any more)
@@ -40,6 +41,17 @@ class Rejected(InvalidInput):
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(field, None, "what the API server accepts")
         self.args = (message,)
+
+
+class Faulty(InvalidInput):
+    """A document in which more than one thing is wrong. The text is that of all faults, one after the other."""
+
+    def __init__(self, faults: tuple[InvalidInput, ...]) -> None:
+        """`faults`: at least one, in the order of the document."""
+        self.faults = faults
+        first = faults[0]
+        super().__init__(first.field, first.value, first.allowed)
+        self.args = ("; ".join(str(fault) for fault in faults),)
 
 
 class Unavailable(DriverError):  # noqa: N818
