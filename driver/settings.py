@@ -58,6 +58,12 @@ class Settings:
     )
     state_dir: str = _setting("", "Folder for records of prepared claims; empty: <kubelet-plugins-dir>/<driver-name>.")
 
+    allocation_authority: str = _setting(
+        "scheduler",
+        "Who allocates this node's devices, scheduler (kube-scheduler) or controller (accel-dra controller only: all "
+        "devices carry the taint accel-dra.dev/controller-only). Never two at a time.",
+        allowed=("scheduler", "controller"),
+    )
     device_metadata: bool = _setting(True, "Write device metadata files into containers (KEP-5304).")
     scan_interval: float = _setting(
         2.0, "Seconds between looks for hot-plug and driver reloads (cheap: a few small files)."
@@ -131,6 +137,10 @@ def check(settings: Settings) -> Settings:
     _check_name("driver-name", settings.driver_name)
     if len(settings.driver_name) > _MAX_DRIVER_NAME:
         raise InvalidInput("driver-name", settings.driver_name, f"at most {_MAX_DRIVER_NAME} characters")
+    for field in dataclasses.fields(settings):
+        allowed = field.metadata["allowed"]
+        if allowed and getattr(settings, field.name) not in allowed:
+            raise InvalidInput(flag(field), getattr(settings, field.name), ", ".join(allowed))
     if settings.node_name:
         _check_name("node-name", settings.node_name)
     for name in _PATHS:

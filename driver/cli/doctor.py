@@ -33,6 +33,7 @@ OPTIONS: Final = (
     "kubelet_plugins_dir",
     "kubelet_registry_dir",
     "state_dir",
+    "allocation_authority",
     "api_timeout",
 )
 _COLORS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}

@@ -22,7 +22,8 @@ from rich.text import Text
 from driver import settings as settings_module
 from driver import vendors
 from driver.cli.options import settings_options
-from driver.core import inventory, topology, topology_svg, topology_text
+from driver.core import fencing, inventory, topology, topology_svg, topology_text
+from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import InvalidInput, Unavailable
@@ -48,6 +49,7 @@ Cell = Callable[[Entry], str]
     "dev_root_mount",
     "sys_root",
     "proc_root",
+    "allocation_authority",
 )
 @click.option("-o", "--output", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Format.")
 @click.option("--topology", "picture", is_flag=True, help="Draw sockets, PCIe roots, devices and links.")
@@ -64,16 +66,18 @@ def command(settings: Settings, form: str, picture: bool, svg: str | None) -> No
     if picture and form == "wide":
         raise InvalidInput("output", form, "table, json, yaml or svg together with --topology")
     found = look(settings)
+    authority = Authority(settings.allocation_authority)
     if svg:
         Path(svg).write_text(topology_svg.draw(topology.describe(found)), encoding="utf-8")
     if form == "svg":
         click.echo(topology_svg.draw(topology.describe(found)), nl=False)
     elif form in ("json", "yaml"):
-        click.echo(_encode(topology.describe(found) if picture else describe(found), form), nl=False)
+        click.echo(_encode(topology.describe(found) if picture else describe(found, authority), form), nl=False)
     elif picture:
         _print_picture(found)
     else:
         _print_table(found, WIDE if form == "wide" else COLUMNS)
+        _print_authority(authority)
 
 
 def look(settings: Settings) -> Inventory:
@@ -87,16 +91,18 @@ def look(settings: Settings) -> Inventory:
             raise click.ClickException(f"{error}\n{hint}") from error
 
 
-def describe(found: Inventory) -> dict[str, object]:
+def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> dict[str, object]:
     """Return the inventory as a document: devices in the form of resource.k8s.io/v1, and what is left out."""
     snapshot = found.snapshot
+    devices = fencing.fence((entry.device for entry in found.entries), authority)
     return {
         "vocabulary": vocabulary.SPEC_VERSION,
         "vendor": snapshot.vendor,
         "driverVersion": snapshot.driver_version,
         "runtimeVersion": snapshot.runtime_version,
         "managementVersion": snapshot.management_version,
-        "devices": [msgspec.to_builtins(entry.device) for entry in found.entries],
+        "allocationAuthority": authority.value,
+        "devices": msgspec.to_builtins(devices),
         "omitted": [
             {"index": failure.index, "pciAddress": failure.pci_address, "reason": failure.reason}
             for failure in found.omitted
@@ -202,6 +208,13 @@ def _print_table(found: Inventory, columns: dict[str, Cell]) -> None:
         console.print("\nNot published:", style="bold")
         for text in topology.describe(found).missing:
             console.print(Text(f"  ✗ {text}", style="red"), soft_wrap=True)
+
+
+def _print_authority(authority: Authority) -> None:
+    """Say who allocates the devices where that is not kube-scheduler, as it is for other drivers."""
+    if authority is Authority.CONTROLLER:
+        taint = f"{fencing.FENCE.key}:{fencing.FENCE.effect}"
+        click.echo(f"\nAllocated by {authority.spoken} alone: every device is published with the taint {taint}.")
 
 
 def _print_picture(found: Inventory) -> None:

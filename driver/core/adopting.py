@@ -3,8 +3,9 @@
 Called by the publisher after each write. A server drops fields whose feature is off without a word (Kubernetes v1.36
 pkg/registry/resource/resourceslice/strategy.go); a writer that insists writes for ever. So: a difference that does no
 harm is adopted. A device that would be wrong without the field is left out: one that must not be scheduled and would
-lose its taint, one that would be counted twice without its counters. Which fields a server stores is asked first with
-a dry run (`make_probe`), so that no such device is published even for a moment.
+lose its taint, one that would be counted twice without its counters. A device that only loses the fence of our
+controller is published without it and is kube-scheduler's then (`fencing`). Which fields a server stores is asked
+first with a dry run (`make_probe`), so that no such device is published even for a moment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core import comparing
+from driver.core import comparing, fencing
 from driver.core.slicing import Identity, Withheld
 from driver.model.objects import ObjectMeta
 from driver.model.slices import (
@@ -83,8 +84,10 @@ class Loss:
 
 
 def find_needed(devices: Iterable[Device]) -> frozenset[str]:
-    """Return the features without which some of the devices must not be published."""
-    return frozenset(feature for device in devices for feature in _need(device))
+    """Return the features without which some of the devices must not be published, or not as they are meant."""
+    listed = tuple(devices)
+    needed = frozenset(feature for device in listed for feature in _need(device))
+    return needed | {TAINTS} if any(map(fencing.is_fenced, listed)) else needed
 
 
 def adapt(memory: Memory, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Offer:
@@ -164,7 +167,7 @@ def _make_probe_device(feature: str) -> Device:
 
 
 def _need(device: Device) -> frozenset[str]:
-    blocked = any(taint.effect in _BLOCKING for taint in device.taints)
+    blocked = any(taint.effect in _BLOCKING and not fencing.is_fence(taint) for taint in device.taints)
     return frozenset(({TAINTS} if blocked else set()) | ({PARTITIONS} if device.consumes_counters else set()))
 
 
@@ -179,7 +182,7 @@ def _find_lost(sent: Device, stored: Device) -> frozenset[str]:
 
 
 def _strip(memory: Memory, device: Device) -> Device:
-    """Return the device without taints that the server would not store; they only inform, the others are withheld."""
+    """Return the device without taints that the server would not store: they inform or fence, others are withheld."""
     return msgspec.structs.replace(device, taints=()) if TAINTS in memory.missing and device.taints else device
 
 

@@ -88,6 +88,23 @@ class DevicesWithheld:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityPublished:
+    """Who allocates the devices of the pool from now on, `scheduler` or `controller`; `wanted` is the setting.
+
+    They differ where the API server does not store taints: the fence is missing, so the pool is kube-scheduler's.
+    """
+
+    pool: str
+    wanted: str
+    authority: str
+
+    @property
+    def fell_back(self) -> bool:
+        """True if the pool has another authority than the one that is set."""
+        return self.wanted != self.authority
+
+
+@dataclass(frozen=True, slots=True)
 class RecordQuarantined:
     """A record could not be read and was set aside."""
 
@@ -164,6 +181,7 @@ Occurrence = (
     | PublishFailed
     | FieldsDropped
     | DevicesWithheld
+    | AuthorityPublished
     | RecordQuarantined
     | Recovered
     | RepairFailed

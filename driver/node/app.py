@@ -24,6 +24,7 @@ from driver import settings as settings_module
 from driver import vendors
 from driver.contract import Health, Vendor
 from driver.core import inventory as inventories
+from driver.core.fencing import Authority
 from driver.core.settling import Instance
 from driver.kube import access, claims, slices
 from driver.kube.client import Client
@@ -157,7 +158,8 @@ class Plugin:
     def _make_publisher(self) -> Publisher:
         settings = self._settings
         instance = Instance(dt.datetime.now(dt.UTC), settings.pod_uid or uuid.uuid4().hex)
-        place = Place(settings.driver_name, settings.node_name, instance)
+        authority = Authority(settings.allocation_authority)
+        place = Place(settings.driver_name, settings.node_name, instance, authority)
         return Publisher(self._client, place, self._offer, self._teller.tell)
 
     def _offer(self) -> Inventory | None:

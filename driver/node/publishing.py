@@ -11,13 +11,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from driver.core import adopting, settling, slicing
+from driver.core import adopting, fencing, settling, slicing
 from driver.core.adopting import Memory
+from driver.core.fencing import Authority
 from driver.core.settling import Instance, Settling
 from driver.core.slicing import Identity, Layout, SlicePlan, Withheld
 from driver.kube.slices import Refused, Written
 from driver.kube.watching import Change, What
-from driver.model.occurrences import DevicesWithheld, Emit, FieldsDropped, PublishFailed, SlicesPublished
+from driver.model.occurrences import (
+    AuthorityPublished,
+    DevicesWithheld,
+    Emit,
+    FieldsDropped,
+    PublishFailed,
+    SlicesPublished,
+)
 from driver.model.slices import CounterSet, Device, ResourceSlice
 
 _AGAIN: Final = 0.0
@@ -25,11 +33,12 @@ _AGAIN: Final = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """For which driver and node we publish, and which run of the plugin we are."""
+    """For which driver and node we publish, which run of the plugin we are, and who shall allocate the devices."""
 
     driver: str
     node: str
     instance: Instance
+    authority: Authority = Authority.SCHEDULER
 
 
 class SliceApi(Protocol):
@@ -63,6 +72,7 @@ class Rounds:
         self._withheld: Withheld = ()
         self._losses: set[adopting.Loss] = set()
         self._reported = False
+        self._authority: Authority | None = None
 
     def warm_up(self) -> None:
         """Do what the first round needs and does not depend on devices: connect, read the Node."""
@@ -76,6 +86,7 @@ class Rounds:
         `provoked`: the round answers to a change by others. Raises what the API server's answers mean.
         """
         started = self._clock()
+        devices = fencing.fence(devices, self._place.authority)
         identity = self._identify()
         self._probe(identity, devices)
         published = self._api.fetch()
@@ -176,6 +187,7 @@ class Rounds:
 
     def _finish(self, plan: SlicePlan, laid_out: Layout, started: float) -> None:
         """Tell that the server holds what we want, if that is news."""
+        self._tell_authority()
         if plan.is_empty and self._reported:
             return
         self._reported = True
@@ -191,3 +203,11 @@ class Rounds:
                 seconds=self._clock() - started,
             )
         )
+
+    def _tell_authority(self) -> None:
+        """Tell who allocates our devices: the server may not store the fence that keeps kube-scheduler away."""
+        wanted = self._place.authority
+        authority = Authority.SCHEDULER if adopting.TAINTS in self._memory.missing else wanted
+        if authority is not self._authority:
+            self._authority = authority
+            self._emit(AuthorityPublished(self._place.node, wanted.value, authority.value))

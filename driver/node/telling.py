@@ -11,6 +11,7 @@ from typing import Final
 
 from driver.kube.events import EventWriter, Happening, Regarding
 from driver.model.occurrences import (
+    AuthorityPublished,
     DevicesWithheld,
     HardwareScanned,
     HealthReported,
@@ -22,6 +23,10 @@ from driver.telemetry import logs
 from driver.telemetry.metrics import Metrics
 
 _CLAIM_API: Final = "resource.k8s.io/v1"
+_FELL_BACK: Final = (
+    "allocation-authority is controller, but the API server does not store taints of devices: kube-scheduler allocates "
+    "this node's devices until its feature DRADeviceTaints is turned on"
+)
 
 
 class Teller:
@@ -66,6 +71,8 @@ def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
             return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.omitted]
         case DevicesWithheld():
             return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.devices]
+        case AuthorityPublished() if occurrence.fell_back:
+            return [("AuthorityFellBack", _FELL_BACK)]
         case HealthReported() if occurrence.severity != "healthy":
             return [("DeviceFault", f"{occurrence.device}: {occurrence.cause}: {occurrence.message}")]
         case _:

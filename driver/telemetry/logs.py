@@ -58,7 +58,7 @@ def configure(log_format: str, level: str) -> None:
 def log_occurrence(occurrence: Occurrence) -> None:
     """Write one line about something that happened; its level says how bad it is."""
     fields = {_KEYS.get(key, key): value for key, value in _values(occurrence).items() if value not in ("", (), None)}
-    LOGGER.log(_level(occurrence), _TEXT[type(occurrence)], extra={"fields": fields})
+    LOGGER.log(_level(occurrence), _describe(occurrence), extra={"fields": fields})
 
 
 _KEYS: Final = {"message": "detail"}
@@ -72,6 +72,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.PublishFailed: "publishing slices failed, trying again",
     occurrences.FieldsDropped: "the API server dropped fields of a slice",
     occurrences.DevicesWithheld: "devices that cannot be published",
+    occurrences.AuthorityPublished: "who allocates the devices of this pool",
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
     occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
@@ -81,6 +82,12 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",
     occurrences.HealthReported: "health of a device changed",
 }
+
+
+def _describe(occurrence: Occurrence) -> str:
+    if isinstance(occurrence, occurrences.AuthorityPublished) and occurrence.fell_back:
+        return "the API server does not store taints, so kube-scheduler allocates this pool and not our controller"
+    return _TEXT[type(occurrence)]
 
 
 def _values(occurrence: Occurrence) -> dict[str, object]:
@@ -93,9 +100,13 @@ def _level(occurrence: Occurrence) -> int:
             return logging.ERROR
         case occurrences.RecordQuarantined() | occurrences.RepairFailed() | occurrences.Registered(accepted=False):
             return logging.ERROR
-        case occurrences.HealthReported(severity=severity) if severity != "healthy":
-            return logging.WARNING
-        case occurrences.HardwareScanned(omitted=omitted) | occurrences.DevicesWithheld(devices=omitted) if omitted:
+        case occurrences.HealthReported(severity=severity):
+            return logging.INFO if severity == "healthy" else logging.WARNING
+        case (
+            occurrences.HardwareScanned(omitted=bad)
+            | occurrences.DevicesWithheld(devices=bad)
+            | occurrences.AuthorityPublished(fell_back=bad)
+        ) if bad:
             return logging.WARNING
         case (
             occurrences.HardwareUnavailable()

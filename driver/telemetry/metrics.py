@@ -49,6 +49,12 @@ class Metrics:
         self._publish_errors = self._counter("publish_errors", "Rounds of publishing that failed.", "reason")
         self._dropped = self._counter("fields_dropped", "Times the API server stored less than was sent.", "feature")
         self._withheld = self._gauge("devices_withheld", "Devices that the API server cannot hold.")
+        self._authority = self._gauge(
+            "pool_authority",
+            "1 for who allocates this node's pool; `wanted` is the setting, another one while the server drops taints.",
+            "authority",
+            "wanted",
+        )
         self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
         self._stale = self._counter("stale_claims_released", "Claims released because they exist no longer.")
         self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
@@ -92,6 +98,9 @@ class Metrics:
         match occurrence:
             case occurrences.DevicesWithheld():
                 self._withheld.set(len(occurrence.devices))
+            case occurrences.AuthorityPublished():
+                self._authority.clear()
+                self._authority.labels(occurrence.authority, occurrence.wanted).set(1)
             case occurrences.HealthReported():
                 self._health.labels(occurrence.severity).inc()
             case occurrences.RecordQuarantined():

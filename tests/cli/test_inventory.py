@@ -47,6 +47,17 @@ def test_a_line_a_device_in_the_order_in_which_they_are_taken() -> None:
     ]
 
 
+def test_the_controllers_pool_is_shown_as_what_it_is() -> None:
+    assert "Allocated by" not in show()
+    text = show("--allocation-authority", "controller")
+    assert "TAINTS" not in text, "a fence is no fault"
+    assert text.endswith("with the taint accel-dra.dev/controller-only:NoSchedule.\n")
+    document = json.loads(show("--allocation-authority", "controller", "-o", "json"))
+    assert document["allocationAuthority"] == "controller"
+    fence = [{"key": "accel-dra.dev/controller-only", "effect": "NoSchedule"}]
+    assert [device["taints"] for device in document["devices"]] == [fence] * 8
+
+
 def test_columns_that_say_nothing_are_left_out() -> None:
     assert "INTERCONNECT" in show().splitlines()[0]
     assert "INTERCONNECT" not in show(node="l40s").splitlines()[0]

@@ -26,6 +26,7 @@ from driver.model.errors import InvalidInput, StorageFailed
 from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.node.app import Plugin
 from driver.settings import Settings
+from driver.simulation.apiserver.gates import gates_of
 from driver.simulation.apiserver.server import ApiServer
 from driver.state import record_files
 from tests.fakes.waiting import wait_until
@@ -222,6 +223,43 @@ def test_a_fault_is_published_and_outlives_a_restart(site: Site) -> None:
         wait_until(lambda: plugin.alive)
         taint = site.list_devices()[0]["taints"][0]  # type: ignore[index]
         assert (taint["key"], taint["value"], taint["effect"]) == ("accel-dra.dev/unhealthy", "xid-79", "NoSchedule")
+
+
+def test_a_fence_comes_and_goes_with_the_setting_and_leaves_faults_alone(site: Site) -> None:
+    def keys() -> list[list[str]]:
+        return [[taint["key"] for taint in device.get("taints", [])] for device in site.list_devices()]  # type: ignore[attr-defined]
+
+    only, broken = "accel-dra.dev/controller-only", "accel-dra.dev/unhealthy"
+    with Plugin(site.settings(allocation_authority="controller")):
+        wait_until(lambda: set(map(tuple, keys())) == {(only,)}, "the fence")
+        address = site.list_devices()[0]["attributes"]["resource.kubernetes.io/pciBusID"]["string"]  # type: ignore[index]
+        fault = {"pciAddress": address, "cause": "xid-79", "severity": "unhealthy", "message": "gone"}
+        site.health.write_text(json.dumps(fault) + "\n")
+        wait_until(lambda: keys()[0] == [only, broken], "the fault beside the fence")
+        metric = 'accel_dra_pool_authority{authority="controller",wanted="controller"} 1.0'
+        assert metric in site.get("/metrics")[1]
+    site.health.unlink()
+    with Plugin(site.settings(allocation_authority="controller")):
+        wait_until(lambda: "accel_dra_slices 1.0" in site.get("/metrics")[1], "publishing")
+        assert keys()[:2] == [[only, broken], [only]]
+    with Plugin(site.settings()):
+        wait_until(lambda: keys()[:2] == [[broken], []], "the fence gone, the fault not")
+
+
+def test_a_server_without_taints_gives_the_pool_to_kube_scheduler_and_the_node_says_so() -> None:
+    with ApiServer(gates=gates_of(34)) as server, tempfile.TemporaryDirectory(prefix="ad-") as folder:
+        site = Site(server, Path(folder))
+        with Plugin(site.settings(allocation_authority="controller")):
+            wait_until(
+                lambda: [each for each in site.list_events() if each["reason"] == "AuthorityFellBack"], "the event"
+            )
+            metric = 'accel_dra_pool_authority{authority="scheduler",wanted="controller"} 1.0'
+            assert metric in site.get("/metrics")[1]
+        assert site.list_devices()
+        assert not any("taints" in device for device in site.list_devices())
+        event = next(each for each in site.list_events() if each["reason"] == "AuthorityFellBack")
+        assert event["regarding"]["kind"] == "Node"  # type: ignore[index]
+        assert "DRADeviceTaints" in str(event["note"])
 
 
 def test_a_broken_record_is_reported_on_the_node_and_everything_else_is_served(site: Site) -> None:

@@ -10,12 +10,20 @@ import msgspec
 import pytest
 
 from driver.core.adopting import TAINTS
+from driver.core.fencing import Authority
 from driver.core.settling import ANNOTATION, Instance
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.kube.watching import Pace
 from driver.model.devices import Accelerator, Entry, Inventory, Snapshot
-from driver.model.occurrences import DevicesWithheld, FieldsDropped, Occurrence, PublishFailed, SlicesPublished
+from driver.model.occurrences import (
+    AuthorityPublished,
+    DevicesWithheld,
+    FieldsDropped,
+    Occurrence,
+    PublishFailed,
+    SlicesPublished,
+)
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
 from driver.node.publisher import Publisher, Timing
 from driver.node.publishing import Place
@@ -43,12 +51,18 @@ class Plugin:
     """A publisher with an inventory that a test changes, and all that it told."""
 
     def __init__(
-        self, server: SliceServer, inventory: Inventory | None, *, started: int = 0, timing: Timing = QUICK
+        self,
+        server: SliceServer,
+        inventory: Inventory | None,
+        *,
+        started: int = 0,
+        timing: Timing = QUICK,
+        authority: Authority = Authority.SCHEDULER,
     ) -> None:
         self.inventory = inventory
         self.told: list[Occurrence] = []
         self.client = Client(Access(server=server.url), timeout=5)
-        place = Place(DRIVER, NODE, Instance(START + dt.timedelta(seconds=started), f"i{started}"))
+        place = Place(DRIVER, NODE, Instance(START + dt.timedelta(seconds=started), f"i{started}"), authority)
         self.publisher = Publisher(self.client, place, lambda: self.inventory, self.told.append, timing)
 
     def __enter__(self) -> Plugin:
@@ -393,6 +407,58 @@ def test_features_are_tried_again_after_a_while() -> None:
             with server.lock:
                 server.store.lacking = frozenset()
             wait_until(lambda: server.names() == ["gpu-0"])
+
+
+# Who allocates
+
+
+def authorities(plugin: Plugin) -> list[tuple[str, str]]:
+    return [(each.wanted, each.authority) for each in plugin.told if isinstance(each, AuthorityPublished)]
+
+
+def test_every_device_of_the_controller_is_fenced_from_the_first_write_on(server: SliceServer) -> None:
+    inventory = make_inventory(Device(name="bad", taints=BROKEN), *(Device(name=f"gpu-{n}") for n in range(70)))
+    with Plugin(server, inventory, authority=Authority.CONTROLLER) as plugin:
+        plugin.wait()
+        quiet(server)
+    devices = [device for each in server.read() for device in each.spec.devices]
+    assert [len(each.spec.devices) for each in server.read()] == [64, 7]
+    assert all(device.taints[0].key == "accel-dra.dev/controller-only" for device in devices)
+    assert [len(device.taints) for device in devices[:2]] == [2, 1]
+    assert server.store.writes == 2
+    assert authorities(plugin) == [("controller", "controller")]
+
+
+def test_another_authority_after_a_restart_writes_the_pool_anew(server: SliceServer) -> None:
+    fenced: list[bool] = []
+    for started, authority in enumerate((Authority.SCHEDULER, Authority.CONTROLLER, Authority.SCHEDULER)):
+        with Plugin(server, make(3), started=100 * started, authority=authority) as plugin:
+            plugin.wait()
+        fenced += [bool(device.taints) for device in server.read()[0].spec.devices]
+    assert fenced == [False] * 3 + [True] * 3 + [False] * 3
+
+
+def test_a_server_without_taints_leaves_the_pool_to_kube_scheduler_and_that_is_told() -> None:
+    with SliceServer(lacking=frozenset({TAINTS})) as server:
+        inventory = make_inventory(Device(name="bad", taints=BROKEN), Device(name="good"))
+        with Plugin(server, inventory, authority=Authority.CONTROLLER) as plugin:
+            plugin.wait()
+            quiet(server)
+        assert server.names() == ["good"]
+        assert server.store.writes == 1
+        assert authorities(plugin) == [("controller", "scheduler")]
+
+
+def test_the_fence_is_raised_once_the_server_stores_taints() -> None:
+    with SliceServer(lacking=frozenset({TAINTS})) as server:
+        timing = Timing(first_retry=0.01, resync=0.3, watch=QUICK.watch)
+        with Plugin(server, make(2), timing=timing, authority=Authority.CONTROLLER) as plugin:
+            plugin.wait()
+            assert [device.taints for device in server.read()[0].spec.devices] == [(), ()]
+            with server.lock:
+                server.store.lacking = frozenset()
+            wait_until(lambda: authorities(plugin)[-1:] == [("controller", "controller")])
+        assert all(len(device.taints) == 1 for device in server.read()[0].spec.devices)
 
 
 # Others

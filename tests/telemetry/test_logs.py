@@ -45,6 +45,8 @@ def test_text_for_a_terminal_leaves_empty_fields_out(capsys: pytest.CaptureFixtu
         (occurrences.HardwareScanned(seconds=0, devices=7, omitted=(("0000:1a:00.0", "GPU is lost"),)), "warning"),
         (occurrences.HardwareScanned(seconds=0, devices=8, omitted=()), "info"),
         (occurrences.HardwareUnavailable(reason="libnvidia-ml.so.1 not found"), "warning"),
+        (occurrences.AuthorityPublished("n", "controller", "controller"), "info"),
+        (occurrences.AuthorityPublished("n", "controller", "scheduler"), "warning"),
         (occurrences.Registered(accepted=False, error="no"), "error"),
         (occurrences.RecordQuarantined(path="p", reason="r"), "error"),
     ],

@@ -45,6 +45,15 @@ def test_waiting_for_a_driver_is_visible() -> None:
     assert value(metrics, "accel_dra_hardware_available") == 1
 
 
+def test_one_authority_at_a_time_is_shown() -> None:
+    metrics = Metrics()
+    metrics.count(occurrences.AuthorityPublished("n", "controller", "scheduler"))
+    assert value(metrics, "accel_dra_pool_authority", authority="scheduler", wanted="controller") == 1
+    metrics.count(occurrences.AuthorityPublished("n", "controller", "controller"))
+    assert value(metrics, "accel_dra_pool_authority", authority="scheduler", wanted="controller") is None
+    assert value(metrics, "accel_dra_pool_authority", authority="controller", wanted="controller") == 1
+
+
 def test_every_occurrence_is_understood() -> None:
     metrics = Metrics()
     for occurrence in (

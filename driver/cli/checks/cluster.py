@@ -15,10 +15,12 @@ import msgspec
 
 from driver.cli.checks import features
 from driver.cli.checks.findings import Check, Finding, amount, failed, ok, warning
+from driver.core import fencing
+from driver.core.fencing import Authority
 from driver.kube import access
 from driver.kube.client import Client
 from driver.model.errors import DriverError, Forbidden, InvalidInput, NotFound, Unavailable, Unsupported
-from driver.model.slices import SliceList
+from driver.model.slices import ResourceSlice, SliceList
 from driver.settings import Settings
 
 _T = TypeVar("_T")
@@ -166,7 +168,9 @@ class Cluster:
 
     def _try_features(self, client: Client) -> Iterator[Finding]:
         """Yield which fields of a slice the server keeps."""
-        yield from features.try_features(client, self._settings.driver_name, self._settings.node_name)
+        options = self._settings
+        authority = Authority(options.allocation_authority)
+        yield from features.try_features(client, options.driver_name, options.node_name, authority)
 
     def _try_policy(self, client: Client) -> Iterator[Finding]:
         """Yield whether our own identity is kept away from other nodes' slices."""
@@ -193,12 +197,23 @@ class Cluster:
             yield warning(f"no slice is published for {where}", "start the plugin, and look at its log if it runs")
             return
         devices = sum(len(item.spec.devices) for item in current)
-        yield ok(f"{amount(devices, 'device')} in {amount(len(current), 'slice')} of {where}")
+        who = _name_authorities(current)
+        yield ok(f"{amount(devices, 'device')} in {amount(len(current), 'slice')} of {where}{who}")
         for pool in newest:
             slices = [item for item in current if item.spec.pool.name == pool]
             if len(slices) != slices[0].spec.pool.resource_slice_count:
                 text = f"pool {pool} has {len(slices)} of {slices[0].spec.pool.resource_slice_count} slices"
                 yield warning(f"{text}: the scheduler waits for the others", "look again in a minute, then at the log")
+
+
+def _name_authorities(slices: list[ResourceSlice]) -> str:
+    """Return who allocates the devices that are published, with a comma before it."""
+    devices = [device for item in slices for device in item.spec.devices]
+    authority = fencing.read_authority(devices)
+    if authority is not None:
+        return f", allocated by {authority.spoken}"
+    fenced = sum(map(fencing.is_fenced, devices))
+    return f", {fenced} of them allocated by {Authority.CONTROLLER.spoken} only" if fenced else ""
 
 
 def read(client: Client, path: str, kind: type[_T]) -> _T:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from driver.cli.checks.findings import Finding, ok, warning
+from driver.core.fencing import Authority
 from driver.kube.client import Client
 from driver.model.errors import Forbidden, Rejected, Unavailable
 
@@ -51,8 +52,10 @@ class _Slice(msgspec.Struct, frozen=True):
     spec: _Spec = _Spec()
 
 
-def try_features(client: Client, driver: str, node: str) -> Iterator[Finding]:
-    """Yield which features the server has."""
+def try_features(
+    client: Client, driver: str, node: str, authority: Authority = Authority.SCHEDULER
+) -> Iterator[Finding]:
+    """Yield which features the server has, and whether a pool can have the authority that is set."""
     try:
         devices = _try(client, driver, node, _DEVICES).spec.devices
         sets = _try(client, driver, node, _SETS).spec.shared_counters
@@ -70,6 +73,9 @@ def try_features(client: Client, driver: str, node: str) -> Iterator[Finding]:
     for gate, effect in lost:
         advice = f"on by default from Kubernetes 1.36 on; before, set the feature gate {gate} of kube-apiserver"
         yield warning(f"{gate} is off: {effect}", advice)
+    if authority is Authority.CONTROLLER and "taints" not in kept:
+        text = "allocation-authority controller has no effect: without taints kube-scheduler allocates these devices"
+        yield warning(text, "turn on DRADeviceTaints, or set allocation-authority to scheduler")
     if len(lost) < len(_FIELDS):
         yield ok(f"the server keeps {', '.join(field for field, _, _ in _FIELDS if field in kept)}")
 

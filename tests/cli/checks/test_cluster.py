@@ -11,6 +11,7 @@ import pytest
 from driver.cli.checks import cluster, features
 from driver.cli.checks.cluster import PERMISSIONS, Cluster
 from driver.cli.checks.findings import Finding, Level
+from driver.core.fencing import Authority
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.settings import Settings
@@ -74,12 +75,13 @@ def make_node(server: ApiServer, runtime: str = "containerd://2.1.4") -> None:
     server.store.patch("nodes", "node-a", {"status": {"nodeInfo": info}}, subresource="status")
 
 
-def publish(server: ApiServer, name: str, generation: int = 1, count: int = 1) -> None:
+def publish(server: ApiServer, name: str, generation: int = 1, count: int = 1, *, fenced: int = 0) -> None:
+    fence: JsonObject = {"taints": [{"key": "accel-dra.dev/controller-only", "effect": "NoSchedule"}]}
     spec: JsonObject = {
         "driver": DRIVER,
         "nodeName": "node-a",
         "pool": {"name": "node-a", "generation": generation, "resourceSliceCount": count},
-        "devices": [{"name": f"{name}-0"}, {"name": f"{name}-1"}],
+        "devices": [{"name": f"{name}-{index}", **(fence if index < fenced else {})} for index in range(2)],
     }
     value: JsonObject = {
         "apiVersion": "resource.k8s.io/v1",
@@ -229,6 +231,15 @@ def test_a_server_that_drops_fields(minor: int) -> None:
     assert all("1.36" in finding.advice for finding in found)
 
 
+def test_an_authority_that_the_server_does_not_allow_is_warned_of(client: Client) -> None:
+    assert levels(list(features.try_features(client, DRIVER, "node-a", Authority.CONTROLLER))) == ["ok"]
+    with ApiServer(gates=gates_of(35)) as old:
+        other = Client(Access(server=old.url))
+        found = list(features.try_features(other, DRIVER, "node-a", Authority.CONTROLLER))
+        other.close()
+    assert any("allocation-authority controller has no effect" in finding.text for finding in found)
+
+
 def test_features_without_a_node_name(client: Client) -> None:
     assert levels(list(features.try_features(client, DRIVER, ""))) == ["ok"]
 
@@ -270,7 +281,16 @@ def test_slices_of_the_newest_generation_count(look: Callable[..., list[Finding]
     publish(server, "new-a", generation=2, count=2)
     publish(server, "new-b", generation=2, count=2)
     (finding,) = look("slices", node_name="node-a")
-    assert finding == Finding(Level.OK, "4 devices in 2 slices of node node-a")
+    assert finding == Finding(Level.OK, "4 devices in 2 slices of node node-a, allocated by kube-scheduler")
+
+
+def test_slices_say_who_allocates_their_devices(look: Callable[..., list[Finding]], server: ApiServer) -> None:
+    publish(server, "first", count=2, fenced=2)
+    (finding, _) = look("slices", node_name="node-a")
+    assert finding.text.endswith("allocated by the accel-dra controller")
+    publish(server, "second", count=2)
+    (finding,) = look("slices", node_name="node-a")
+    assert finding.text.endswith("2 of them allocated by the accel-dra controller only")
 
 
 def test_a_pool_that_is_not_complete(look: Callable[..., list[Finding]], server: ApiServer) -> None:
