@@ -7,12 +7,10 @@ the extra `demo` are there.
 from __future__ import annotations
 
 import importlib
-import signal
-from types import FrameType
-from typing import NoReturn
 
 import click
 
+from driver import signals
 from driver.model.errors import DriverError
 
 
@@ -38,12 +36,6 @@ def command(examples: tuple[str, ...], vendor: str, port: int, serve: bool) -> i
         raise DriverError(
             f"the demo needs {error.name}, which is not installed: pip install 'accel-dra[demo]'"
         ) from error
-    signal.signal(signal.SIGTERM, _interrupt)
-    succeeded: bool = flow.run(examples, vendor, port, serve=serve)
+    with signals.interrupt():
+        succeeded: bool = flow.run(examples, vendor, port, serve=serve)
     return 0 if succeeded else 1
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """End like Ctrl-C does: with all processes and files of the cluster gone."""
-    del number, frame
-    raise KeyboardInterrupt

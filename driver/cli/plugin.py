@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import signal
-import threading
-from types import FrameType
-
 import click
 
+from driver import signals
 from driver.cli.options import settings_options
 from driver.model.errors import InvalidInput
 from driver.node.app import Plugin
@@ -27,29 +23,5 @@ def command(settings: Settings) -> None:
     if not settings.node_name:
         raise InvalidInput("node-name", settings.node_name, "the name of this machine's Node object")
     logs.configure(settings.log_format, settings.log_level)
-    ended = _listen_for_signals()
-    with Plugin(settings, ended):
+    with signals.listen() as ended, Plugin(settings, ended):
         ended.wait()
-
-
-def _listen_for_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set.
-
-    A handler interrupts the main thread anywhere, also inside the event's own lock: it only puts into a queue that
-    allows that, and a thread sets the event.
-    """
-    ended = threading.Event()
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        signals.put(number)
-
-    def wait() -> None:
-        signals.get()
-        ended.set()
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
-    return ended

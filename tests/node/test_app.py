@@ -313,10 +313,15 @@ def test_a_port_in_use_is_one_sentence(site: Site) -> None:
             Plugin(settings)
 
 
-def _command(*arguments: str) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def _command(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ACCEL_DRA_")}
     command = [sys.executable, "-m", "driver", "plugin", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # a test that fails must not leave it to the next
 
 
 def test_the_process_ends_on_sigterm_with_0(site: Site) -> None:

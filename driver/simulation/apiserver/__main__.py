@@ -6,13 +6,12 @@ URL, runs until SIGTERM or Ctrl-C and forgets everything.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
 
+from driver import signals
 from driver.simulation.apiserver.gates import gates_of
 from driver.simulation.apiserver.requests import User
 from driver.simulation.apiserver.server import ApiServer
@@ -33,15 +32,12 @@ def main(port: int, kubeconfig: Path | None, minor: int, token: str) -> None:
         raise click.BadParameter(str(error), param_hint="--minor") from None
     tokens = {token: _TOKEN_USER} if token else {}
     server = ApiServer(port=port, gates=gates, authorize=bool(token), tokens=tokens)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    with server:
+    with signals.listen() as ended, server:
         if kubeconfig is not None:
             server.kubeconfig(kubeconfig, token=token)
         click.echo(server.url)
         sys.stdout.flush()
-        stopped.wait()
+        ended.wait()
 
 
 if __name__ == "__main__":
