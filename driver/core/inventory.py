@@ -77,7 +77,7 @@ def _describe_common(accelerator: Accelerator, snapshot: Snapshot) -> Attributes
     return _present(
         {
             vocabulary.VENDOR: _exact(snapshot.vendor),
-            vocabulary.TYPE: _exact(vocabulary.TYPE_GPU),
+            vocabulary.TYPE: _exact(accelerator.type),
             vocabulary.MODEL: _text(accelerator.model),
             vocabulary.ARCHITECTURE: _text(accelerator.architecture),
             vocabulary.INDEX: _number(accelerator.index),

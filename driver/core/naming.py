@@ -18,7 +18,7 @@ _OTHER: Final = re.compile(r"[^a-z0-9]+")
 
 def name_accelerator(accelerator: Accelerator) -> str:
     """Return the name of a whole device: `0000:1a:00.0` is `gpu-0000-1a-00-0`."""
-    return _label(f"gpu-{accelerator.pci_address}")
+    return _label(f"{accelerator.type}-{accelerator.pci_address}")
 
 
 def name_partition(accelerator: Accelerator, partition: Partition) -> str:
@@ -26,7 +26,7 @@ def name_partition(accelerator: Accelerator, partition: Partition) -> str:
 
     A partition that owns only some of the compute slices of its memory share also carries its subplacement.
     """
-    parts = [f"gpu-{accelerator.pci_address}", partition.profile, str(partition.placement)]
+    parts = [f"{accelerator.type}-{accelerator.pci_address}", partition.profile, str(partition.placement)]
     if partition.subplacement is not None:
         parts.append(str(partition.subplacement))
     return _label("-".join(parts))

@@ -49,7 +49,7 @@ class Word:
 
 BUS_ID: Final = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 PCIE_ROOT: Final = r"pci[0-9a-f]{4,8}:[0-9a-f]{2}"
-TYPES: Final = (vocabulary.TYPE_GPU, vocabulary.TYPE_PARTITION, vocabulary.TYPE_VFIO)
+TYPES: Final = (vocabulary.TYPE_GPU, vocabulary.TYPE_PARTITION, vocabulary.TYPE_VFIO, vocabulary.TYPE_NIC)
 
 ATTRIBUTES: Final = (
     Word(vocabulary.VENDOR, Kind.STRING, always=True, pattern=r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"),

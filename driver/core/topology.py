@@ -198,7 +198,7 @@ def _find_sockets(
 
 def _describe_device(device: Accelerator, letter: str, states: dict[str, str]) -> Tile:
     return Tile(
-        label=label(device.index),
+        label=label(device.index, device.type),
         address=device.pci_address,
         model=device.model,
         memory=print_memory(device.memory_bytes),
@@ -221,9 +221,9 @@ def _position(part: Partition) -> tuple[int, int]:
     return (part.placement, part.subplacement or 0)
 
 
-def label(index: int | None) -> str:
+def label(index: int | None, kind: str = vocabulary.TYPE_GPU) -> str:
     """Return how a picture calls a device: by the vendor's index, which people know from the vendor's tools."""
-    return "GPU" if index is None else f"GPU {index}"
+    return kind.upper() if index is None else f"{kind.upper()} {index}"
 
 
 def _find_states(inventory: Inventory) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from driver.model import slices
+from driver.model import slices, vocabulary
 
 
 class Remote(Enum):
@@ -91,6 +91,8 @@ class Accelerator:
     partitions: tuple[Partition, ...] = ()
     handle: Mapping[str, int | str] = field(default_factory=dict)
     """What only the vendor needs to find it again (NVIDIA: the minor number of /dev/nvidiaN)."""
+    type: str = vocabulary.TYPE_GPU
+    """What it is while it is whole: value of the attribute `type`, and the first part of its name."""
     extra: Mapping[str, str | int | bool] = field(default_factory=dict)
     """Attributes of the vendor's own domain, fully qualified, published as they are."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SPEC_VERSION: Final = "1.0.0"
+SPEC_VERSION: Final = "1.1.0"
 
 DOMAIN: Final = "accel-dra.dev"
 STANDARD_DOMAIN: Final = "resource.kubernetes.io"
@@ -49,6 +49,7 @@ OFA_ENGINES: Final = f"{DOMAIN}/ofaEngines"
 TYPE_GPU: Final = "gpu"
 TYPE_PARTITION: Final = "partition"
 TYPE_VFIO: Final = "vfio"
+TYPE_NIC: Final = "nic"
 
 # Taint keys.
 TAINT_UNHEALTHY: Final = f"{DOMAIN}/unhealthy"

@@ -27,6 +27,8 @@ class NodeSpec:
     name: str
     hardware: str = "hgx-h100"
     """A node file that ships with the simulated vendor, or the path of one."""
+    other_hardware: Mapping[str, str] = field(default_factory=dict)
+    """The same by driver name, for those of `drivers` that serve something else (network interfaces)."""
     vendor: str = "simulated"
     drivers: tuple[str, ...] = (vocabulary.DEFAULT_DRIVER_NAME,)
     """Names of drivers, one plugin each; most nodes have one."""
@@ -142,7 +144,7 @@ class SimulatedNode:
         return {
             "vendor": self.spec.vendor,
             "vendor-option": (
-                f"node={self.spec.hardware}",
+                f"node={self.spec.other_hardware.get(driver, self.spec.hardware)}",
                 f"seed={self.spec.name}-{driver}",
                 *self.spec.vendor_options,
             ),

@@ -17,6 +17,11 @@ def test_a_whole_device_is_named_by_its_address() -> None:
     assert naming.name_accelerator(accelerator("0000:1a:00.0")) == "gpu-0000-1a-00-0"
 
 
+def test_what_is_no_gpu_is_not_called_one() -> None:
+    nic = dataclasses.replace(accelerator("0000:1b:00.0"), type="nic")
+    assert naming.name_accelerator(nic) == "nic-0000-1b-00-0"
+
+
 def test_a_partition_is_named_by_parent_profile_and_placement() -> None:
     assert naming.name_partition(accelerator(), partition("1g.10gb", 3)) == "gpu-0000-1a-00-0-1g-10gb-3"
 

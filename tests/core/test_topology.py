@@ -32,6 +32,11 @@ def places(picture: Topology) -> dict[str, dict[str, list[str]]]:
     }
 
 
+def test_a_network_interface_is_called_what_it_is() -> None:
+    nic = dataclasses.replace(accelerator(NAMES[0], numa_node=0, pcie_root="pci0000:00"), type="nic")
+    assert places(describe(nic)) == {"NUMA node 0": {"pci0000:00": ["NIC 0"]}}
+
+
 def test_devices_stand_under_their_socket_and_root() -> None:
     devices = (
         accelerator(NAMES[0], numa_node=1, pcie_root="pci0000:80"),

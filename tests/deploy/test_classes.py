@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 import yaml
 
 from driver import vendors
-from driver.core import cel, inventory
+from driver.core import cel, inventory, policies
+from driver.model import vocabulary
+from driver.model.objects import ObjectMeta
+from driver.model.policies import Policy
+from driver.model.requests import ClaimSpec, DeviceClass, DeviceRequest, DevicesSpec, Request
 from driver.model.slices import Device, DeviceAttribute
+from driver.model.wanted import Claim
 from driver.settings import Settings
 from tests.fakes.kustomize import items, mapping
 
@@ -40,7 +46,7 @@ def _attribute(value: str | int | bool) -> DeviceAttribute:
 
 
 def test_the_classes_are_these() -> None:
-    assert set(SELECTORS) == {"gpu.accel-dra.dev", "partition.accel-dra.dev", *NVIDIA}
+    assert set(SELECTORS) == {"gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev", *NVIDIA}
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -67,6 +73,7 @@ def test_whole_devices_and_partitions_have_a_class_each() -> None:
     assert not select("gpu.accel-dra.dev", "any.driver", device(type="partition"))
     assert select("partition.accel-dra.dev", "any.driver", device(type="partition"))
     assert not select("partition.accel-dra.dev", "any.driver", device(type="gpu"))
+    assert not select("gpu.accel-dra.dev", "any.driver", device(type="nic"))
 
 
 @pytest.mark.parametrize("name", NVIDIA)
@@ -76,7 +83,27 @@ def test_nvidias_names_give_devices_of_nvidia_only(name: str) -> None:
     assert not select(name, "gpu.accel-dra.dev", device(type="partition", vendor="nvidia"))
 
 
-def test_published_devices_are_in_exactly_one_of_the_classes(tmp_path: Path) -> None:
+def test_the_topology_class_has_the_gpus_and_asks_the_controller_with_the_default_policy() -> None:
+    for kind in ("gpu", "partition", "nic"):
+        both = [select(f"{name}.accel-dra.dev", "any.driver", device(type=kind)) for name in ("gpu", "topology")]
+        assert both == [kind == "gpu"] * 2
+    documents = yaml.safe_load_all((DEPLOY / "base" / "deviceclasses.yaml").read_text())
+    decoded = [msgspec.json.decode(msgspec.json.encode(each), type=DeviceClass) for each in documents]
+    classes = {each.metadata.name: each for each in decoded}
+    found = {
+        name: policies.find(Claim(metadata=ObjectMeta(), spec=ask(name)), classes, vocabulary.DEFAULT_DRIVER_NAME)
+        for name in classes
+    }
+    assert {name for name, policy in found.items() if policy is not None} == {"topology.accel-dra.dev"}
+    assert found["topology.accel-dra.dev"] == Policy()
+
+
+def ask(class_name: str) -> ClaimSpec:
+    request = Request(name="r", exactly=DeviceRequest(device_class_name=class_name))
+    return ClaimSpec(devices=DevicesSpec(requests=(request,)))
+
+
+def test_published_devices_are_in_exactly_one_of_the_classes_of_kube_scheduler(tmp_path: Path) -> None:
     node = (
         '{"driverVersion": "1.2.3", "devices": ['
         '{"model": "h100-80gb", "pciAddress": "0000:01:00.0"},'
@@ -85,7 +112,11 @@ def test_published_devices_are_in_exactly_one_of_the_classes(tmp_path: Path) -> 
     (tmp_path / "node.json").write_text(node)
     vendor = vendors.load("simulated", Settings().roots, {"node": str(tmp_path / "node.json")})
     found = {
-        entry.name: [name for name in SELECTORS if select(name, "gpu.accel-dra.dev", entry.device)]
+        entry.name: [
+            name
+            for name in SELECTORS
+            if name != "topology.accel-dra.dev" and select(name, "gpu.accel-dra.dev", entry.device)
+        ]
         for entry in inventory.build(vendor.snapshot()).entries
     }
     assert sorted(found.values()) == [["gpu.accel-dra.dev"], *[["partition.accel-dra.dev"]] * 2]

@@ -317,10 +317,11 @@ def test_the_role_is_bound_to_the_account_of_the_pods() -> None:
 
 def test_classes_carry_the_names_of_the_design() -> None:
     names = {name: item for (kind, name), item in rendered("base").items() if kind == "DeviceClass"}
-    extended = {name: mapping(item["spec"])["extendedResourceName"] for name, item in names.items()}
+    extended = {name: mapping(item["spec"]).get("extendedResourceName") for name, item in names.items()}
     assert extended == {
         f"gpu.{vocabulary.DOMAIN}": f"{vocabulary.DOMAIN}/gpu",
         f"partition.{vocabulary.DOMAIN}": f"{vocabulary.DOMAIN}/partition",
+        f"topology.{vocabulary.DOMAIN}": None,
     }
 
 

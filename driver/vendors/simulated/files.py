@@ -52,10 +52,11 @@ class Model(File, frozen=True):
 
     source: str
     model: str
-    architecture: str
-    compute_capability: str
-    memory_mib: Positive = msgspec.field(name="memoryMiB")
-    multiprocessors: Positive
+    type: Literal["gpu", "nic"] = "gpu"
+    architecture: str | None = None
+    compute_capability: str | None = None
+    memory_mib: Positive | None = msgspec.field(default=None, name="memoryMiB")
+    multiprocessors: Positive | None = None
     link: LinkKind | None = None
     profiles: dict[str, Profile] = {}
 

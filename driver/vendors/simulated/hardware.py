@@ -65,10 +65,10 @@ def _accelerator(node: files.Node, device: files.Device, index: int, seed: str) 
     return Accelerator(
         pci_address=device.pci_address,
         index=index,
-        uuid=f"GPU-{uuid.uuid5(IDENTITIES, identity)}",
+        uuid=f"{model.type.upper()}-{uuid.uuid5(IDENTITIES, identity)}",
         model=model.model,
         architecture=model.architecture,
-        memory_bytes=model.memory_mib * MEBIBYTE,
+        memory_bytes=model.memory_mib * MEBIBYTE if model.memory_mib else None,
         multiprocessors=model.multiprocessors,
         compute_capability=model.compute_capability,
         numa_node=device.numa_node,
@@ -77,6 +77,7 @@ def _accelerator(node: files.Node, device: files.Device, index: int, seed: str) 
         fabric=Fabric(node.fabric.cluster_uuid, node.fabric.clique) if node.fabric else None,
         partitioned=device.partitions is not None,
         partitions=tuple(_partitions(device, model, identity)),
+        type=model.type,
         extra=device.extra,
     )
 

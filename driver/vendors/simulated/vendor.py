@@ -114,7 +114,7 @@ def _edits(target: Target, prefix: str) -> ContainerEdits:
     part = target.partition
     suffix = "" if part is None else f"-{part.profile.replace('.', '-').replace('+', '-')}-{part.placement}"
     node = DeviceNode(
-        path=f"/dev/{NAME}-gpu{target.accelerator.index}{suffix}",
+        path=f"/dev/{NAME}-{target.accelerator.type}{target.accelerator.index}{suffix}",
         host_path="/dev/null",
         type="c",
         major=1,

@@ -121,6 +121,10 @@ def load_node(name: str) -> FakeNode:
 
 def _gpu(node: files.Node, device: files.Device, index: int) -> FakeGpu:
     model = files.read_model(device.model)
+    assert model.compute_capability
+    assert model.architecture
+    assert model.memory_mib
+    assert model.multiprocessors
     major, minor = (int(part) for part in model.compute_capability.split("."))
     return FakeGpu(
         address=device.pci_address,

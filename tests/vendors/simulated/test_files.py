@@ -31,8 +31,8 @@ def with_device(**fields: object) -> dict[str, object]:
 def test_a_model_that_ships_is_consistent(name: str) -> None:
     model = files.read_model(name)
     for profile_name, profile in model.profiles.items():
-        assert profile.memory_mib <= model.memory_mib, profile_name
-        assert profile.multiprocessors <= model.multiprocessors, profile_name
+        assert profile.memory_mib <= (model.memory_mib or 0), profile_name
+        assert profile.multiprocessors <= (model.multiprocessors or 0), profile_name
         assert profile.placements, profile_name
         assert all(placement + profile.size <= 8 for placement in profile.placements), profile_name
         slices, _, memory = profile_name.partition("g.")

@@ -50,6 +50,20 @@ def test_links_of_the_nodes_that_ship(name: str, groups: dict[str | None, int], 
     assert bandwidths(found) == {gbps}
 
 
+def test_network_interfaces_stand_beside_the_gpus_of_their_node() -> None:
+    """One behind the PCIe root of each GPU, published in the same words and without what they do not have."""
+    gpus = inventory.build(look("hgx-h100").snapshot).entries
+    nics = inventory.build(look("hgx-h100-nics").snapshot).entries
+    assert {entry.accelerator.pcie_root for entry in nics} == {entry.accelerator.pcie_root for entry in gpus}
+    assert {entry.accelerator.pci_address for entry in nics}.isdisjoint(e.accelerator.pci_address for e in gpus)
+    first = nics[0].device
+    assert (first.name, first.capacity) == ("nic-0000-1a-00-0", {})
+    assert first.attributes[vocabulary.TYPE].string == "nic"
+    assert (first.attributes[vocabulary.UUID].string or "").startswith("NIC-")
+    assert first.attributes["nic.accel-dra.dev/gbitsPerSecond"].int_ == 400
+    assert vocabulary.COMPUTE_CAPABILITY not in first.attributes
+
+
 def test_links_to_switches_are_spread_over_them() -> None:
     links = look("hgx-h100").snapshot.accelerators[0].links
     assert [link.index for link in links] == list(range(18))
