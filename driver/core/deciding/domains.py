@@ -1,0 +1,159 @@
+"""Where a group goes: the fullest domain that holds all of it.
+
+Called by the round for units that are groups. A domain is one value of what the policy's `within` names: an attribute
+of devices if any device of ours has it, else a label of nodes. Every member then only gets devices with that value (a
+selector is added to its requests while it is placed), or only nodes with that label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from driver.core.deciding import placement, placing
+from driver.core.deciding.placement import Failed, Placed, Placement
+from driver.core.deciding.world import Member, Reason, Unit
+from driver.model.claims import Allocation
+from driver.model.requests import CelSelector, DeviceRequest, Request, Selector
+from driver.model.wanted import Claim
+
+_TRIES: Final = 100
+"""Dead ends of one group after which a domain counts as full: members are mostly alike, so that more help little."""
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Domain:
+    value: str
+    free: Mapping[str, int]
+    """Devices left, by node."""
+    members: tuple[Member, ...]
+    """As they ask within this domain."""
+
+
+def place_group(searching: Placement, unit: Unit) -> list[Placed] | Failed:
+    """Place all members or none."""
+    within = unit.group.within if unit.group else ""
+    if not within:
+        return _fill(searching, unit.members, None)
+    domains = list(_list_domains(searching, unit, within))
+    if not domains:
+        return Failed(Reason.NO_DEVICES, f"no device and no node has {within}")
+    failures: list[tuple[str, Failed]] = []
+    for domain in sorted(domains, key=lambda each: (sum(each.free.values()), each.value)):
+        answer = _try(searching, domain)
+        if isinstance(answer, list):
+            return [_restore(each, unit.members) for each in answer]
+        failures.append((domain.value, answer))
+    return _sum_up(within, failures)
+
+
+def _try(searching: Placement, domain: _Domain) -> list[Placed] | Failed:
+    needed = sum(_count_devices(claim) for member in domain.members for claim in member.claims)
+    left = sum(domain.free.values())
+    if needed > left:
+        return Failed(Reason.NO_DEVICES, f"{left} devices are left of {needed} needed")
+    return _fill(searching, domain.members, frozenset(domain.free))
+
+
+def _fill(searching: Placement, members: Sequence[Member], allowed: frozenset[str] | None) -> list[Placed] | Failed:
+    tries = iter(range(_TRIES))
+    return placement.hold_all(searching, members, allowed, lambda: next(tries, None) is not None)
+
+
+def _list_domains(searching: Placement, unit: Unit, within: str) -> Iterator[_Domain]:
+    by_attribute = searching.stock.count_free(within)
+    if by_attribute:
+        placed = [searching.stock.values(allocation, within) for allocation in _allocations(unit)]
+        for value in _choose(by_attribute, unit, placed):
+            members = tuple(_narrow(member, within, value) for member in unit.members)
+            yield _Domain(value, by_attribute[value], members)
+        return
+    by_label = _count_by_label(searching, within)
+    labels = {node.metadata.name: node.metadata.labels.get(within, "") for node in searching.nodes}
+    placed = [
+        frozenset(labels.get(node, "") for node in placing.name_nodes([allocation]) or ())
+        for allocation in _allocations(unit)
+    ]
+    for value in _choose(by_label, unit, placed):
+        yield _Domain(value, by_label[value], unit.members)
+
+
+def _allocations(unit: Unit) -> list[Allocation]:
+    return [claim.status.allocation for claim in unit.anchors if claim.status.allocation is not None]
+
+
+def _count_by_label(searching: Placement, label: str) -> dict[str, dict[str, int]]:
+    counts = searching.stock.count_free().get("", {})
+    found: dict[str, dict[str, int]] = {}
+    for node in searching.nodes:
+        value = node.metadata.labels.get(label)
+        if value is not None:
+            found.setdefault(value, {})[node.metadata.name] = counts.get(node.metadata.name, 0)
+    return found
+
+
+def _choose(domains: Mapping[str, Mapping[str, int]], unit: Unit, placed: Sequence[frozenset[str]]) -> list[str]:
+    """Return the domains that may be used: all, or those in which a part of the group is that is to be completed."""
+    size = unit.group.size if unit.group else 1
+    counted = Counter(value for values in placed for value in values)
+    begun = {value for value, count in counted.items() if count % size}
+    return [value for value in sorted(domains) if value in begun or not unit.anchors]
+
+
+def _narrow(member: Member, attribute: str, value: str) -> Member:
+    """Return the member with claims that only take devices with this value of the attribute."""
+    domain, _, name = attribute.rpartition("/")
+    attributes = f"device.attributes[{json.dumps(domain)}]"
+    text = f"{attributes}.?{name}.hasValue() && {attributes}.{name} == {value}"
+    selector = Selector(cel=CelSelector(expression=text))
+    return Member(
+        tuple(_add_selector(claim, selector) for claim in member.claims), member.policies, member.pod, member.others
+    )
+
+
+def _add_selector(claim: Claim, selector: Selector) -> Claim:
+    devices = claim.spec.devices
+    requests = tuple(_select(request, selector) for request in devices.requests)
+    spec = msgspec.structs.replace(claim.spec, devices=msgspec.structs.replace(devices, requests=requests))
+    return msgspec.structs.replace(claim, spec=spec)
+
+
+def _select(request: Request, selector: Selector) -> Request:
+    def narrow(wish: DeviceRequest) -> DeviceRequest:
+        return msgspec.structs.replace(wish, selectors=(*wish.selectors, selector))
+
+    return msgspec.structs.replace(
+        request,
+        exactly=narrow(request.exactly) if request.exactly is not None else None,
+        first_available=tuple(narrow(wish) for wish in request.first_available),
+    )
+
+
+def _restore(placed: Placed, members: Sequence[Member]) -> Placed:
+    """Return what was placed with the member as it was before it was narrowed."""
+    uid = placed.member.claims[0].metadata.uid
+    return Placed(next(each for each in members if each.claims[0].metadata.uid == uid), placed.chosen)
+
+
+def _count_devices(claim: Claim) -> int:
+    """Return the fewest devices that satisfy a claim."""
+    return sum(_least(request) for request in claim.spec.devices.requests)
+
+
+def _least(request: Request) -> int:
+    wishes = (request.exactly,) if request.exactly is not None else request.first_available
+    return min((wish.count if wish.allocation_mode == "ExactCount" else 1 for wish in wishes), default=0)
+
+
+def _sum_up(within: str, failures: Sequence[tuple[str, Failed]]) -> Failed:
+    shown = [f"{value}: {failure.message}" for value, failure in failures[:_SHOWN]]
+    if len(failures) > _SHOWN:
+        shown.append(f"and {len(failures) - _SHOWN} more")
+    again = min((failure.again_at for _, failure in failures if failure.again_at), default=0.0)
+    return Failed(Reason.NO_DEVICES, f"no {within} has room for the whole group: {'; '.join(shown)}", again)

@@ -1,0 +1,102 @@
+"""What the controller remembers from round to round, and may forget: it starts empty in every process.
+
+Kept by the round: nodes that kube-scheduler refused for a claim, and since when an allocation has had no user. A
+controller that starts anew tries a refused node once more and waits the whole grace time again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from driver.core.deciding import demands, placing
+from driver.core.deciding.world import Bundle, World
+from driver.model.wanted import Claim
+from driver.model.workloads import Workload
+
+_FIRST_RETRY_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things are remembered and waited for. Seconds."""
+
+    refusal: float = 300.0
+    """A node is passed over for a claim for which kube-scheduler did not take it."""
+    grace: float = 60.0
+    """An allocation without a user is left in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    count: int
+    at: float
+
+
+class Memory:
+    """One writer: the round. Times are those of one monotonic clock."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._refusals: dict[tuple[str, str], _Refusal] = {}
+        self._granted: dict[str, str] = {}
+        self._idle: dict[str, float] = {}
+
+    def observe(self, world: World, consumers: Mapping[str, Sequence[Workload]], now: float) -> None:
+        """Compare the claims with what they were: one that lost its allocation while its pod waits was refused."""
+        known = {claim.metadata.uid: claim for claim in world.claims.values()}
+        for uid, node in self._granted.items():
+            claim = known.get(uid)
+            if claim is not None and claim.status.allocation is None and consumers.get(demands.key(claim)):
+                before = self._refusals.get((uid, node), _Refusal(0, 0.0))
+                self._refusals[uid, node] = _Refusal(before.count + 1, now)
+        self._granted = dict(_find_unreserved(known.values()))
+        self._refusals = {
+            place: refusal
+            for place, refusal in self._refusals.items()
+            if place[0] in known and now < refusal.at + self._patience.refusal
+        }
+        self._idle = {uid: since for uid, since in self._idle.items() if uid in known}
+
+    def note_granted(self, bundle: Bundle) -> None:
+        """Remember allocations that were written just now."""
+        for grant in bundle.grants:
+            if grant.node:
+                self._granted[grant.claim.metadata.uid] = grant.node
+
+    def note_returned(self, claim: Claim) -> None:
+        """Forget an allocation that we took back ourselves."""
+        self._granted.pop(claim.metadata.uid, None)
+        self._idle.pop(claim.metadata.uid, None)
+
+    def is_barred(self, claim: Claim, node: str) -> bool:
+        """Say whether the node is passed over for the claim while there are others."""
+        return (claim.metadata.uid, node) in self._refusals
+
+    def retry_at(self, claim: Claim, node: str) -> float:
+        """Return when the node may be tried again if there is no other: sooner than it is forgotten, but not often."""
+        refusal = self._refusals.get((claim.metadata.uid, node))
+        if refusal is None:
+            return 0.0
+        pause: float = min(_FIRST_RETRY_SECONDS * 2 ** (refusal.count - 1), self._patience.refusal)
+        return refusal.at + pause
+
+    def remaining_grace(self, claim: Claim, now: float) -> float:
+        """Return the seconds until the grace time of an allocation without a user ends; 0 once it is over."""
+        since = self._idle.setdefault(claim.metadata.uid, now)
+        return max(0.0, since + self._patience.grace - now)
+
+    def keep_idle(self, idle: Iterable[Claim]) -> None:
+        """Forget the waiting of all claims but these."""
+        uids = {claim.metadata.uid for claim in idle}
+        self._idle = {uid: since for uid, since in self._idle.items() if uid in uids}
+
+
+def _find_unreserved(claims: Iterable[Claim]) -> Iterable[tuple[str, str]]:
+    """Yield the claims that are allocated for one node and not used, with the node."""
+    for claim in claims:
+        if claim.status.allocation is not None and not claim.status.reserved_for:
+            nodes = placing.name_nodes((claim.status.allocation,))
+            if nodes is not None and len(nodes) == 1:
+                yield claim.metadata.uid, next(iter(nodes))
