@@ -1,6 +1,6 @@
 """Allocations as Kubernetes itself made them: same devices in the same order, same configuration, same refusals.
 
-`tests/data/allocator/scenarios.jsonl.gz` was recorded with the structured allocator of Kubernetes v1.36.2. What this
+`tests/vectors/allocator.jsonl.gz` was recorded with the structured allocator of Kubernetes v1.36.2. What this
 small scheduler does not do is listed by topic; where upstream has a known bookkeeping bug, its repaired answer counts.
 """
 
@@ -22,7 +22,7 @@ from driver.simulation.scheduler import results, search
 from driver.simulation.scheduler.search import Answer, World
 from driver.simulation.scheduler.selecting import SchedulingError
 
-SCENARIOS: Final = Path(__file__).parents[2] / "data" / "allocator" / "scenarios.jsonl.gz"
+SCENARIOS: Final = Path(__file__).parents[2] / "vectors" / "allocator.jsonl.gz"
 AGREEING: Final = 590
 """How many answers agree. Raise it when more do; it never goes down."""
 NOT_COVERED: Final = {

@@ -1,0 +1,33 @@
+"""The allocator: which devices claims get on a node, or why they get none. Pure: values in, values out.
+
+Called by the controller, by the scheduler of the simulation and by `accel-dra explain`. It follows the structured
+allocator of Kubernetes v1.36 with its default gates; `docs/allocator.md` states the rules and lists each difference.
+
+    outcomes, snapshots   what goes in and what comes out
+    allocating            the way through: compile, bound, search, write down
+    pools, devices        slices compiled once and shared by all nodes and calls
+    usage                 what allocated claims hold, updated claim by claim
+    requests, selectors   claims compiled; verdicts of selectors, kept with the slices they are about
+    candidates            the devices of one pool that one request may get
+    search, tracking      the depth-first search and the books it keeps (counters, capacity, constraints)
+    results               the answer in the words of the API
+"""
+
+from __future__ import annotations
+
+from driver.core.allocator.allocating import allocate
+from driver.core.allocator.nodes import NodeView
+from driver.core.allocator.orders import FIRST_FIT, CandidateOrder
+from driver.core.allocator.outcomes import Allocated, InvalidClaim, Unsatisfiable
+from driver.core.allocator.snapshots import Snapshot
+
+__all__ = [
+    "FIRST_FIT",
+    "Allocated",
+    "CandidateOrder",
+    "InvalidClaim",
+    "NodeView",
+    "Snapshot",
+    "Unsatisfiable",
+    "allocate",
+]

@@ -1,0 +1,120 @@
+"""The devices of one pool that requests of one shape may get, whatever is allocated. Kept with the pool.
+
+Called by `plans` and by explanations. Order and laziness are upstream's: class selectors, then the request's; a
+selector that fails is remembered and only counts when its device is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from driver.core.allocator import capacities
+from driver.core.allocator.capacities import Amounts
+from driver.core.allocator.devices import Device
+from driver.core.allocator.generations import Generation
+from driver.core.allocator.pools import DevicePool
+from driver.core.allocator.requests import Shape
+from driver.core.allocator.selectors import Evaluate, SelectorFault
+from driver.core.cel import CelError
+from driver.model.claims import Toleration
+from driver.model.errors import InvalidInput
+from driver.model.slices import DeviceTaint
+
+Verdict = bool | SelectorFault
+_MAX_SHAPES: Final = 32
+"""Shapes remembered for a pool; then all are forgotten."""
+_MAX_EXPRESSIONS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What requests of one shape may get from one pool, in order."""
+
+    selected: tuple[Device, ...]
+    """Every selector matches or fails, and the device is large enough."""
+    usable: tuple[Device, ...]
+    """Those of them whose taints are tolerated."""
+    faults: dict[Device, SelectorFault]
+    """Those of them for which a selector fails."""
+
+
+def find(pool: DevicePool, shape: Shape, evaluate: Evaluate) -> Candidates:
+    """Return the candidates of a pool."""
+    found = pool.by_shape.get(shape)
+    if not isinstance(found, Candidates):
+        if len(pool.by_shape) >= _MAX_SHAPES:
+            pool.by_shape.clear()
+        found = pool.by_shape[shape] = _find(pool, shape, evaluate)
+    return found
+
+
+def _find(pool: DevicePool, shape: Shape, evaluate: Evaluate) -> Candidates:
+    faults: dict[Device, SelectorFault] = {}
+    selected: list[Device] = []
+    for device in pool.devices:
+        verdict = judge(pool.generation, device, shape, evaluate)
+        if isinstance(verdict, SelectorFault):
+            faults[device] = verdict
+            selected.append(device)
+        elif verdict and device not in pool.unreached and suffices(device, shape):
+            selected.append(device)
+    usable = (each for each in selected if each in faults or find_taint(each, shape.tolerations) is None)
+    return Candidates(tuple(selected), tuple(usable), faults)
+
+
+def judge(generation: Generation, device: Device, shape: Shape, evaluate: Evaluate) -> Verdict:
+    """Return whether all selectors of a shape match a device, or the first that fails before one does not."""
+    for is_of_class, expressions in ((True, shape.class_selectors), (False, shape.selectors)):
+        for index, expression in enumerate(expressions):
+            verdict = _ask(generation, device, expression, evaluate)
+            if isinstance(verdict, CelError):
+                return SelectorFault(verdict, index, is_of_class=is_of_class)
+            if not verdict:
+                return False
+    return True
+
+
+def _ask(generation: Generation, device: Device, expression: str, evaluate: Evaluate) -> object:
+    known = generation.verdicts.get(expression)
+    if known is None:
+        if len(generation.verdicts) >= _MAX_EXPRESSIONS:
+            generation.verdicts.clear()
+        known = generation.verdicts[expression] = {}
+    verdict = known.get(device)
+    if verdict is None:
+        try:
+            verdict = evaluate(expression, device)
+        except CelError as error:
+            verdict = error
+        known[device] = verdict
+    return verdict
+
+
+def amounts(device: Device, shape: Shape) -> Amounts:
+    """Return what a candidate gives of each capacity to a request of a shape."""
+    return capacities.take(device.capacities, shape.asked) or {}
+
+
+def suffices(device: Device, shape: Shape) -> bool:
+    """Say whether a device, with nothing taken of it, has what a shape asks for."""
+    try:
+        return capacities.take(device.capacities, shape.asked) is not None
+    except InvalidInput:
+        return False  # one bad device is one bad device; the API server lets no such text through
+
+
+def find_taint(device: Device, tolerations: Sequence[Toleration]) -> DeviceTaint | None:
+    """Return the first taint of a device that is not tolerated, or None."""
+    for taint in device.taints:
+        if not any(tolerates(each, taint) for each in tolerations):
+            return taint
+    return None
+
+
+def tolerates(toleration: Toleration, taint: DeviceTaint) -> bool:
+    """Say whether a toleration covers a taint: an empty effect or key covers all; unknown operators cover none."""
+    if toleration.effect not in ("", taint.effect) or toleration.key not in ("", taint.key):
+        return False
+    return toleration.operator == "Exists" or (toleration.operator in ("", "Equal") and toleration.value == taint.value)
