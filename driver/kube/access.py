@@ -39,6 +39,8 @@ class Access:
     """Do not verify the server's certificate."""
     server_name: str = ""
     """Name to verify instead of the URL's host (kubeconfig tls-server-name)."""
+    namespace: str = ""
+    """Where a person works (namespace of the kubeconfig's context); empty: not said."""
     proxy: str = ""
     """URL of an HTTP proxy (kubeconfig proxy-url)."""
     renew: Callable[[], Access] | None = field(default=None, repr=False, compare=False)

@@ -51,6 +51,7 @@ class _User(_Part, frozen=True, kw_only=True):
 class _Context(_Part, frozen=True, kw_only=True):
     cluster: str = ""
     user: str = ""
+    namespace: str | None = None
 
 
 class _NamedCluster(_Part, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ def load(path: str, context: str = "") -> Access:
         insecure=bool(cluster.insecure_skip_tls_verify),
         server_name=cluster.tls_server_name or "",
         proxy=cluster.proxy_url or "",
+        namespace=link.namespace or "",
         renew=lambda: load(path, context),
     )
     if user.exec or user.auth_provider:

@@ -15,13 +15,12 @@ from typing import Final
 import msgspec
 
 from driver.core.slicing import SlicePlan
-from driver.kube import decoding, nodes
+from driver.kube import decoding, listing, nodes
 from driver.kube.client import MERGE_PATCH, Client
 from driver.model.errors import NotFound, Rejected
 from driver.model.slices import Device, ResourceSlice
 
 PATH: Final = "/apis/resource.k8s.io/v1/resourceslices"
-_PAGE: Final = 500
 _DEVICE: Final = re.compile(r"spec\.devices\[(\d+)\]")
 _slices: Final = decoding.Decoder(ResourceSlice)
 
@@ -74,14 +73,7 @@ def select(driver: str, node: str) -> str:
 
 def fetch(client: Client, driver: str, node: str) -> tuple[ResourceSlice, ...]:
     """Return the slices of one driver on one node as they are now. Raises like `Client.get`."""
-    params: dict[str, str | int] = {"fieldSelector": select(driver, node), "limit": _PAGE}
-    found: list[ResourceSlice] = []
-    while True:
-        page = decoding.read_page(client.get(PATH, params), PATH)
-        found.extend(_slices.decode(item, "ResourceSlice") for item in page.items or ())
-        if not page.metadata.continue_:
-            return tuple(found)
-        params["continue"] = page.metadata.continue_
+    return listing.fetch_all(client, PATH, ResourceSlice, {"fieldSelector": select(driver, node)})
 
 
 def apply(client: Client, plan: SlicePlan, report: Callable[[Written], None]) -> None:

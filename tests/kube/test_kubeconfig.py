@@ -77,7 +77,8 @@ def test_plain_credentials_are_read(
     expected = {
         key: value.replace("{folder}", folder) if isinstance(value, str) else value for key, value in expected.items()
     }
-    assert kubeconfig.load(write(tmp_path, user, cluster)) == Access(server="https://1.2.3.4:6443", **expected)  # type: ignore[arg-type]
+    wanted = Access(server="https://1.2.3.4:6443", namespace="x", **expected)  # type: ignore[arg-type]
+    assert kubeconfig.load(write(tmp_path, user, cluster)) == wanted
 
 
 def test_a_certificate_as_data_goes_with_a_key_in_a_file(tmp_path: Path) -> None:
