@@ -67,20 +67,47 @@ def wanted_answer(vector: Json) -> Answer:
     return Answer(recorded.get("error_kind") or "no", message=recorded.get("error") or "")
 
 
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """The input of a vector, decoded."""
+
+    node: NodeView
+    slices: list[PublishedSlice]
+    classes: dict[str, DeviceClass]
+    claims: list[Claim]
+    allocated: list[Claim]
+
+
+def read_scenario(vector: Json) -> Scenario:
+    """Decode the input of a vector."""
+    scenario = vector["scenario"]
+    for claim in scenario["claims"] or ():
+        _write_out(claim)
+    classes = decode(scenario["classes"] or [], list[DeviceClass])
+    return Scenario(
+        NodeView(scenario["node"]["name"], scenario["node"].get("labels") or {}),
+        decode(scenario["slices"] or [], list[PublishedSlice]),
+        {each.metadata.name: each for each in classes},
+        decode(scenario["claims"] or [], list[Claim]),
+        decode(scenario["allocated"] or [], list[Claim]),
+    )
+
+
+def _write_out(claim: Json) -> None:
+    """Say what is not there: the recorded allocator took objects as they are, without the API server's defaults."""
+    for request in claim["spec"]["devices"].get("requests") or ():
+        for wanted in filter(None, (request.get("exactly"), *(request.get("firstAvailable") or ()))):
+            wanted.setdefault("allocationMode", "")
+            wanted.setdefault("count", 0)
+
+
 def allocate_vector(vector: Json, *, with_table: bool = False) -> Answer:
     """Run the allocator on a vector, with CEL or with the recorded table of what each selector says."""
-    scenario = vector["scenario"]
-    slices = [_decode(each, PublishedSlice) for each in scenario["slices"] or ()]
-    snapshot = Snapshot(
-        slices,
-        {each["metadata"]["name"]: _decode(each, DeviceClass) for each in scenario["classes"] or ()},
-        [_decode(each, Claim) for each in scenario["allocated"] or ()],
-        _make_table(slices, vector["selectors"]) if with_table else evaluate,
-    )
-    node = NodeView(scenario["node"]["name"], scenario["node"].get("labels") or {})
-    claims = [_decode(each, Claim) for each in scenario["claims"] or ()]
+    scenario = read_scenario(vector)
+    evaluator = _make_table(scenario.slices, vector["selectors"]) if with_table else evaluate
+    snapshot = Snapshot(scenario.slices, scenario.classes, scenario.allocated, evaluator)
     try:
-        return _answer(allocate(snapshot, node, claims))
+        return _answer(allocate(snapshot, scenario.node, scenario.claims))
     except InvalidClaim as error:
         return Answer("fatal", message=str(error))
 
@@ -91,7 +118,8 @@ def _answer(outcome: Allocated | Unsatisfiable) -> Answer:
     return Answer("node" if outcome.is_node_error else "no", message=outcome.message, steps=outcome.steps)
 
 
-def _decode(value: object, kind: type[_Kind]) -> _Kind:
+def decode(value: object, kind: type[_Kind]) -> _Kind:
+    """Decode a recorded document."""
     return msgspec.json.decode(msgspec.json.encode(value), type=kind)
 
 

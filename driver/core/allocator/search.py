@@ -43,7 +43,7 @@ class Choice(Protocol):
 class Search:
     """One search on one node."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, order: CandidateOrder) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, order: CandidateOrder, *, is_thorough: bool = False) -> None:
         self.plan = plan
         self.ledger = ledger
         self.order = order
@@ -51,7 +51,7 @@ class Search:
         self.ranks: dict[int, int] = {}
         """For slots with alternatives: the one that is chosen."""
         self._stack: list[Choice] = []
-        self._is_thorough = plan.has_faults
+        self._is_thorough = is_thorough or plan.has_faults
         """Skip nothing: what would be skipped may reach a device whose selector fails, which ends the search."""
 
     def run(self) -> bool:
