@@ -33,6 +33,10 @@ STABLE_APIS: Final = {
     "ResourceQuota": "v1",
     "ServiceAccount": "v1",
     "ClusterRole": "rbac.authorization.k8s.io/v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "Deployment": "apps/v1",
     "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
     "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1",
     "ValidatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1",
@@ -268,8 +272,10 @@ def test_the_plugin_runs_first_and_everywhere() -> None:
     spec = pod_spec(rendered("base"))
     assert spec["priorityClassName"] == "system-node-critical"
     assert spec["tolerations"] == [{"operator": "Exists"}]
-    quota = mapping(rendered("base")["ResourceQuota", "node-critical-pods"]["spec"])
-    assert "system-node-critical" in str(quota["scopeSelector"])
+    quota = mapping(rendered("base")["ResourceQuota", "critical-pods"]["spec"])
+    assert {"system-node-critical", "system-cluster-critical"} <= set(
+        re.findall(r"system-[a-z-]+", str(quota["scopeSelector"]))
+    )
 
 
 def test_the_pod_outlives_a_prepare_in_flight() -> None:
@@ -357,6 +363,7 @@ def test_peer_defect_17_each_component_works_with_and_without_the_others(
     assert ("nvidia.com/gpu" in extended) is ("nvidia-extended-resource" in chosen)
     assert (configured(objects).vendor == "simulated") is ("simulated" in chosen)
     assert ("affinity" in pod_spec(objects)) is ("nvidia-nodes" in chosen)
+    assert (configured(objects).allocation_authority == "controller") is ("controller-authority" in chosen)
     assert (("RoleBinding", "accel-dra-node-privileged") in objects) is ("openshift" in chosen)
 
 

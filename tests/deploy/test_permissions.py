@@ -30,10 +30,11 @@ from tests.fakes.waiting import wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASE: Final = kustomize.render(ROOT / "deploy" / "base")
+ROLE: Final = ("ClusterRole", "accel-dra-node")
 GRANTED: Final = {
     Need(str(verb), str(group), str(resource))
     for item in BASE
-    if item["kind"] == "ClusterRole"
+    if kustomize.identity(item) == ROLE
     for rule in map(mapping, items(item["rules"]))
     for group in items(rule["apiGroups"])
     for resource in items(rule["resources"])
@@ -201,7 +202,7 @@ def test_without_any_one_right_something_is_refused(server: ApiServer, right: Ne
 
 def without(right: Need, item: Object) -> Object:
     """Return the object; the role without one of its rights."""
-    if item["kind"] != "ClusterRole":
+    if kustomize.identity(item) != ROLE:
         return item
     rules = [
         {"apiGroups": [need.group], "resources": [need.resource], "verbs": [need.verb]}

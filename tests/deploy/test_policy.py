@@ -19,7 +19,9 @@ US: Final = "system:serviceaccount:accel-dra:accel-dra-node"
 
 
 def find(kind: str, installation: str = "base") -> Object:
-    (found,) = [item for item in kustomize.render(DEPLOY / installation) if item["kind"] == kind]
+    """Return the only object of a kind, leaving the controller's aside."""
+    objects = [item for item in kustomize.render(DEPLOY / installation) if item["kind"] == kind]
+    (found,) = [item for item in objects if kustomize.identity(item)[1] != "accel-dra-controller"]
     return found
 
 
