@@ -32,6 +32,11 @@ def name_partition(accelerator: Accelerator, partition: Partition) -> str:
     return _label("-".join(parts))
 
 
+def is_at(name: str, pci_address: str) -> bool:
+    """Return whether a device of this name, whole or part and of any type, would be at an address."""
+    return f"-{slug(pci_address)}-" in f"{name}-"
+
+
 def slug(text: str) -> str:
     """Return the text in lower case with every run of other characters as one dash: `1g.10gb+me` is `1g-10gb-me`."""
     return _OTHER.sub("-", text.lower()).strip("-")

@@ -1,12 +1,12 @@
 """The kubelet's gRPC methods as a table: path, request and reply. Used by the servers here and by whoever dials them.
 
 The generated files hold messages only: grpc's own generated services demand the very version of grpcio that made
-them. One `Method` serves both sides of a call, typed by its messages.
+them. One `Method` or `Stream` serves both sides of a call, typed by its messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -15,12 +15,23 @@ from google.protobuf.message import Message
 
 from driver.kubelet.pb.dra.v1 import api_pb2 as dra_v1
 from driver.kubelet.pb.dra.v1beta1 import api_pb2 as dra_v1beta1
+from driver.kubelet.pb.dra_health.v1 import api_pb2 as health_v1
+from driver.kubelet.pb.dra_health.v1alpha1 import api_pb2 as health_v1alpha1
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration_v1
 
 PLUGIN_TYPE: Final = "DRAPlugin"
 """PluginInfo.type of a DRA driver."""
-SUPPORTED_VERSIONS: Final = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
-"""PluginInfo.supported_versions: the kubelet takes the first that it knows (1.34 and later: v1)."""
+SUPPORTED_VERSIONS: Final = (
+    "v1.DRAPlugin",
+    "v1beta1.DRAPlugin",
+    "v1.DRAResourceHealth",
+    "v1alpha1.DRAResourceHealth",
+)
+"""PluginInfo.supported_versions, in the order of k8s.io/dynamic-resource-allocation/kubeletplugin.
+
+The kubelet prepares with the first that it knows (1.34 and later: v1). Up to 1.36 it tries health v1alpha1 without
+looking here; from 1.37 on it takes v1 if it is named.
+"""
 
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT", bound=Message)
@@ -47,6 +58,31 @@ class Method(Generic[RequestT, ReplyT]):
     def serve(self, function: Callable[[RequestT, grpc.ServicerContext], ReplyT]) -> grpc.GenericRpcHandler:
         """Return a handler for a server that answers this method with `function`."""
         handler = grpc.unary_unary_rpc_method_handler(
+            function, request_deserializer=self.request.FromString, response_serializer=_encode
+        )
+        return grpc.method_handlers_generic_handler(self.service, {self.name: handler})
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[RequestT, ReplyT]):
+    """One method of a service that answers a request with many replies."""
+
+    service: str
+    name: str
+    request: type[RequestT]
+    reply: type[ReplyT]
+
+    def dial(self, channel: grpc.Channel) -> grpc.UnaryStreamMultiCallable[RequestT, ReplyT]:
+        """Return a function that opens this stream over `channel`."""
+        return channel.unary_stream(
+            f"/{self.service}/{self.name}",
+            request_serializer=_encode,
+            response_deserializer=self.reply.FromString,
+        )
+
+    def serve(self, function: Callable[[RequestT, grpc.ServicerContext], Iterator[ReplyT]]) -> grpc.GenericRpcHandler:
+        """Return a handler for a server whose replies are those that `function` yields, each on the stream's thread."""
+        handler = grpc.unary_stream_rpc_method_handler(
             function, request_deserializer=self.request.FromString, response_serializer=_encode
         )
         return grpc.method_handlers_generic_handler(self.service, {self.name: handler})
@@ -85,4 +121,16 @@ UNPREPARE_V1BETA1: Final = Method(
     "NodeUnprepareResources",
     dra_v1beta1.NodeUnprepareResourcesRequest,
     dra_v1beta1.NodeUnprepareResourcesResponse,
+)
+WATCH_HEALTH_V1: Final = Stream(
+    "v1.DRAResourceHealth",
+    "NodeWatchResources",
+    health_v1.NodeWatchResourcesRequest,
+    health_v1.NodeWatchResourcesResponse,
+)
+WATCH_HEALTH_V1ALPHA1: Final = Stream(
+    "v1alpha1.DRAResourceHealth",
+    "NodeWatchResources",
+    health_v1alpha1.NodeWatchResourcesRequest,
+    health_v1alpha1.NodeWatchResourcesResponse,
 )

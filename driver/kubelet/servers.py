@@ -14,24 +14,30 @@ import grpc
 
 from driver.kubelet import sockets
 from driver.kubelet.dra import DraService
+from driver.kubelet.health import MAX_STREAMS, HealthService
 from driver.kubelet.registration import OnStatus, RegistrationService
 from driver.kubelet.workers import DaemonPool
 from driver.model.errors import StorageFailed, Unavailable
 
 _DRA_THREADS: Final = 64
 """Calls served at a time. A prepare call may wait most of a minute for the API server; unprepare must still get in."""
+_HEALTH_THREADS: Final = MAX_STREAMS
+"""On top, so that streams take no thread from the calls."""
 _REGISTRATION_THREADS: Final = 2
 _LAST_SECONDS: Final = 5.0
 """For calls that were cut off to be gone, after which the end goes on without them."""
 
 
 class KubeletServers:
-    """The DRA service and its registration, on sockets that this object owns while it runs."""
+    """The DRA service with its health stream and its registration, on sockets that this object owns while it runs."""
 
-    def __init__(self, driver: str, paths: sockets.Sockets, service: DraService, on_status: OnStatus) -> None:
+    def __init__(
+        self, driver: str, paths: sockets.Sockets, service: DraService, health: HealthService, on_status: OnStatus
+    ) -> None:
         self._driver = driver
         self._paths = paths
         self._service = service
+        self._health = health
         self._registration = RegistrationService(driver, paths.dra, on_status)
         self._running: list[_Running] = []
 
@@ -47,7 +53,11 @@ class KubeletServers:
             sockets.sweep(folder, self._driver)
         try:
             for path, handlers, threads in (
-                (self._paths.dra, self._service.handlers(), _DRA_THREADS),
+                (
+                    self._paths.dra,
+                    (*self._service.handlers(), *self._health.handlers()),
+                    _DRA_THREADS + _HEALTH_THREADS,
+                ),
                 (self._paths.registration, self._registration.handlers(), _REGISTRATION_THREADS),
             ):
                 self._running.append(_Running(sockets.Ownership.take(path, self._driver), handlers, threads))
@@ -56,7 +66,8 @@ class KubeletServers:
             raise
 
     def stop(self, grace: float) -> None:
-        """Withdraw the registration, then let calls in progress end within `grace` seconds. Safe to repeat."""
+        """Withdraw the registration, end health streams, let calls end within `grace` seconds. Safe to repeat."""
+        self._health.close()
         for server in reversed(self._running):
             server.stop(grace)
         self._running.clear()

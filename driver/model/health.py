@@ -28,3 +28,15 @@ class HealthEvent:
     time: float
     """Seconds since the epoch."""
     partition_uuid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """What the kubelet is told about one device, for the status of the pods that use it (KEP-4680)."""
+
+    device: str
+    """Name in the node's pool."""
+    severity: Severity | None
+    """None: nobody can tell."""
+    message: str = ""
+    """For people; empty if there is nothing to say."""

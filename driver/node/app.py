@@ -2,7 +2,8 @@
 
     vendor ─ snapshot ─► Scanner ─ inventory ─► Publisher ─ slices ─► API server
        └──── health ───► Watchdog ──┘   └─────► Preparer ◄─ claims ── API server
-                                                  └─ DRA service ◄─── kubelet
+                             │                    └─ DRA service ◄─── kubelet
+                             └────── Reporter ── health stream ─────► kubelet
 
 `accel-dra plugin` runs it until it is told to end. Start order: look at the hardware and publish at once; meanwhile
 repair what the last run left; register with the kubelet last, so that every call finds a consistent node. Stop order:
@@ -31,6 +32,7 @@ from driver.kube.client import Client
 from driver.kube.events import EventWriter
 from driver.kubelet import sockets
 from driver.kubelet.dra import DraService
+from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory, Snapshot
@@ -38,6 +40,7 @@ from driver.model.occurrences import Registered
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
 from driver.node.publishing import Place
+from driver.node.reporting import Reporter
 from driver.node.scanner import Scanner
 from driver.node.telling import Teller
 from driver.node.watchdog import Watchdog
@@ -72,11 +75,10 @@ class Plugin:
         self._events = EventWriter(self._client, settings.driver_name, settings.node_name)
         self._teller = Teller(settings.node_name, self._metrics, self._events)
         self._scanner = self._make_scanner(vendor)
-        self._watchdog = (
-            Watchdog(vendor, self._scanner.rebuild, self._teller.tell) if isinstance(vendor, Health) else None
-        )
+        self._watchdog = Watchdog(vendor, self._heed, self._teller.tell) if isinstance(vendor, Health) else None
         self._publisher = self._make_publisher()
         self._preparer = self._make_preparer(vendor)
+        self._health_stream = self._make_health_stream()
         self._servers = self._make_servers()
         self._endpoint = self._make_endpoint()
 
@@ -151,6 +153,12 @@ class Plugin:
 
     def _wake(self) -> None:
         self._publisher.wake()
+        self._health_stream.notify()
+
+    def _heed(self) -> None:
+        """Take a change of health into the inventory; to the kubelet also one that changes no taint."""
+        self._scanner.rebuild()
+        self._health_stream.notify()
 
     def _build(self, snapshot: Snapshot) -> Inventory:
         return inventories.build(snapshot, self._watchdog.look(snapshot) if self._watchdog else None)
@@ -194,7 +202,15 @@ class Plugin:
         )
         prepare = self._teller.tell_refusals(self._preparer.prepare)
         service = DraService(prepare, self._preparer.unprepare, _log_fault)
-        return KubeletServers(settings.driver_name, paths, service, self._hear_status)
+        return KubeletServers(settings.driver_name, paths, service, self._health_stream, self._hear_status)
+
+    def _make_health_stream(self) -> HealthService:
+        reporter = Reporter(
+            lambda: self._scanner.inventory,
+            lambda: self._watchdog.health if self._watchdog else None,
+            self._preparer.list_devices,
+        )
+        return HealthService(self._settings.node_name, reporter.report, _log_fault)
 
     def _hear_status(self, status: Registered) -> None:
         """The kubelet repeats a refused registration by itself, so a refusal is told and the plugin goes on."""

@@ -47,6 +47,7 @@ _LAST_LOOK_SECONDS: Final = 2.0
 
 _FIRST_COLLECTION: Final = 15.0
 _COLLECTION_INTERVAL: Final = 300.0
+_LIST_SECONDS: Final = 2.0
 """Seconds between looks for claims that exist no longer: one GET for each prepared claim."""
 
 
@@ -132,6 +133,11 @@ class Preparer:
         """Undo each claim, by UID: an empty text, or why it has to be tried again. Unknown claims are done already."""
         end = self._outside.clock() + self._deadline
         return {ref.uid: self._unprepare_one(ref, end) for ref in refs}
+
+    def list_devices(self) -> frozenset[str]:
+        """Return the names of all devices that claims hold. Raises `Unavailable` or `StorageFailed`."""
+        with self._records.transaction(_LIST_SECONDS) as ledger:
+            return frozenset(device.device for record in ledger.all() for device in record.devices)
 
     def start_collecting(self) -> None:
         """Release claims that exist no longer, from now until `Outside.wait` says that the plugin is being stopped."""

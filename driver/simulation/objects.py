@@ -144,11 +144,34 @@ class PodCondition(Api, frozen=True):
     message: str = ""
 
 
+class ResourceHealth(Api, frozen=True):
+    """Health of one device of a container (KEP-4680)."""
+
+    resource_id: str = msgspec.field(name="resourceID")
+    health: str = ""
+    message: str = ""
+
+
+class ResourceStatus(Api, frozen=True):
+    """Health of the devices of one claim of a container; `name` is `claim:<name of the pod>[/<request>]`."""
+
+    name: str
+    resources: tuple[ResourceHealth, ...] = ()
+
+
+class ContainerStatus(Api, frozen=True):
+    """ContainerStatus, as far as the kubelet reads it again."""
+
+    name: str
+    allocated_resources_status: tuple[ResourceStatus, ...] = ()
+
+
 class PodStatus(Api, frozen=True):
     """Pod.status."""
 
     phase: str = ""
     conditions: tuple[PodCondition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
     resource_claim_statuses: tuple[PodClaimStatus, ...] = ()
     extended_resource_claim_status: ExtendedClaimStatus | None = None
 

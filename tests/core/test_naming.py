@@ -31,6 +31,21 @@ def test_a_partition_of_a_partition_is_told_apart_by_its_subplacement() -> None:
     assert naming.name_partition(accelerator(), part) == "gpu-0000-1a-00-0-1c-3g-40gb-4-2"
 
 
+@pytest.mark.parametrize(
+    ("address", "name", "expected"),
+    [
+        ("0000:1a:00.0", "gpu-0000-1a-00-0", True),
+        ("0000:1A:00.0", "nic-0000-1a-00-0", True),
+        ("0000:1a:00.0", "gpu-0000-1a-00-0-1g-10gb-3", True),
+        ("0000:1a:00.0", "gpu-0000-1a-00-1", False),
+        ("0000:1a:00.0", "gpu-0000-1a-00-01", False),
+        ("1a:00.0", "gpu-0001a-00-0", False),
+    ],
+)
+def test_a_name_tells_the_address_without_the_device(address: str, name: str, *, expected: bool) -> None:
+    assert naming.is_at(name, address) is expected
+
+
 def test_index_and_uuid_are_no_part_of_a_name() -> None:
     before = accelerator(index=0, uuid="GPU-a")
     after = accelerator(index=7, uuid="GPU-b")

@@ -88,7 +88,7 @@ class FakePlugin:
 
     def serve(self) -> None:
         """Serve the DRA service."""
-        self._dra = _serve(
+        self._dra = serve(
             self.endpoint,
             methods.PREPARE_V1.serve(self._prepare),
             methods.UNPREPARE_V1.serve(self._unprepare),
@@ -104,7 +104,7 @@ class FakePlugin:
 
     def register(self) -> None:
         """Serve the registration service."""
-        self._registration = _serve(
+        self._registration = serve(
             self.socket, methods.GET_INFO.serve(self._get_info), methods.NOTIFY_STATUS.serve(self._notify)
         )
 
@@ -170,7 +170,8 @@ class FakePlugin:
         )
 
 
-def _serve(path: Path, *handlers: grpc.GenericRpcHandler) -> grpc.Server:
+def serve(path: Path, *handlers: grpc.GenericRpcHandler) -> grpc.Server:
+    """Serve these methods on a socket; stop the server at the end."""
     server = grpc.server(futures.ThreadPoolExecutor(4), handlers=list(handlers))
     server.add_insecure_port(f"unix:{path}")
     server.start()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FileDescriptor
@@ -15,6 +16,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from driver.kubelet import methods
 from driver.kubelet.pb.dra.v1 import api_pb2 as v1
 from driver.kubelet.pb.dra.v1beta1 import api_pb2 as v1beta1
+from driver.kubelet.pb.dra_health.v1 import api_pb2 as health_v1
+from driver.kubelet.pb.dra_health.v1alpha1 import api_pb2 as health_v1alpha1
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,6 +25,8 @@ VIRTUAL = "driver/kubelet/pb"
 MODULES = {
     f"{VIRTUAL}/dra/v1/api.proto": v1.DESCRIPTOR,
     f"{VIRTUAL}/dra/v1beta1/api.proto": v1beta1.DESCRIPTOR,
+    f"{VIRTUAL}/dra_health/v1/api.proto": health_v1.DESCRIPTOR,
+    f"{VIRTUAL}/dra_health/v1alpha1/api.proto": health_v1alpha1.DESCRIPTOR,
     f"{VIRTUAL}/pluginregistration/v1/api.proto": registration.DESCRIPTOR,
 }
 
@@ -90,14 +95,19 @@ def order(version: str) -> tuple[int, ...]:
         (methods.UNPREPARE_V1, "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources"),
         (methods.PREPARE_V1BETA1, "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodePrepareResources"),
         (methods.UNPREPARE_V1BETA1, "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodeUnprepareResources"),
+        (methods.WATCH_HEALTH_V1, "/v1.DRAResourceHealth/NodeWatchResources"),
+        (methods.WATCH_HEALTH_V1ALPHA1, "/v1alpha1.DRAResourceHealth/NodeWatchResources"),
     ],
 )
-def test_methods_have_the_kubelets_paths_and_the_protos_types(method: methods.Method, path: str) -> None:  # type: ignore[type-arg]
+def test_methods_have_the_kubelets_paths_and_the_protos_types(
+    method: methods.Method[Any, Any] | methods.Stream[Any, Any], path: str
+) -> None:
     assert f"/{method.service}/{method.name}" == path
     services = {service.full_name: service for file in MODULES.values() for service in file.services_by_name.values()}
     described = services[method.service].methods_by_name[method.name]
     assert described.input_type == method.request.DESCRIPTOR
     assert described.output_type == method.reply.DESCRIPTOR
+    assert described.server_streaming == isinstance(method, methods.Stream)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +120,26 @@ def test_methods_have_the_kubelets_paths_and_the_protos_types(method: methods.Me
         ),
         (v1beta1.Device, {"request_names": 1, "pool_name": 2, "device_name": 3, "cdi_device_ids": 4}),
         (v1.NodePrepareResourceResponse, {"devices": 1, "error": 2}),
+        (health_v1.NodeWatchResourcesResponse, {"devices": 1}),
+        (health_v1.DeviceIdentifier, {"pool_name": 1, "device_name": 2}),
+        (
+            health_v1.DeviceHealth,
+            {"device": 1, "health": 2, "last_updated_time": 3, "health_check_timeout_seconds": 4, "message": 5},
+        ),
         (registration.PluginInfo, {"type": 1, "name": 2, "endpoint": 3, "supported_versions": 4}),
         (registration.RegistrationStatus, {"plugin_registered": 1, "error": 2}),
     ],
 )
 def test_field_numbers_are_those_of_the_wire(message: type[v1.Claim], fields: dict[str, int]) -> None:
     assert {field.name: field.number for field in message.DESCRIPTOR.fields} == fields
+
+
+def test_both_versions_of_the_health_stream_are_the_same_on_the_wire() -> None:
+    def text(descriptor: FileDescriptor) -> str:
+        return re.sub(r"v1(alpha1)?\b", "", canonical(serialized(descriptor)))
+
+    assert text(health_v1.DESCRIPTOR) == text(health_v1alpha1.DESCRIPTOR)
+    assert dict(health_v1.HealthStatus.items()) == {"UNKNOWN": 0, "HEALTHY": 1, "UNHEALTHY": 2}
 
 
 def test_golden_bytes_of_an_answer() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from driver.kubelet import methods, sockets
 from driver.kubelet.dra import DraService
+from driver.kubelet.health import HealthService
 from driver.kubelet.pb.dra.v1 import api_pb2 as v1
 from driver.kubelet.pb.dra.v1beta1 import api_pb2 as v1beta1
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
@@ -49,6 +50,9 @@ class Plugin:
     def call_unprepare(self, refs: Sequence[ClaimRef]) -> Mapping[str, str]:
         return self.unprepare(refs)
 
+    def health(self) -> HealthService:
+        return HealthService("node-a", tuple, lambda method, error: self.faults.append((method, error)))
+
     def service(self) -> DraService:
         return DraService(
             self.call_prepare, self.call_unprepare, lambda method, error: self.faults.append((method, error))
@@ -74,7 +78,7 @@ def paths(folder: Path) -> sockets.Sockets:
 
 @pytest.fixture
 def servers(plugin: Plugin, paths: sockets.Sockets) -> Iterator[None]:
-    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     running.start()
     yield
     running.stop(0)
@@ -108,7 +112,12 @@ def test_the_kubelet_learns_who_we_are(paths: sockets.Sockets) -> None:
     with grpc.insecure_channel(f"unix:{paths.registration}") as channel:
         info = methods.GET_INFO.dial(channel)(registration.InfoRequest(), timeout=20)
     assert (info.type, info.name, info.endpoint) == ("DRAPlugin", DRIVER, paths.dra)
-    assert list(info.supported_versions) == ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
+    assert list(info.supported_versions) == [
+        "v1.DRAPlugin",
+        "v1beta1.DRAPlugin",
+        "v1.DRAResourceHealth",
+        "v1alpha1.DRAResourceHealth",
+    ]
     assert info.endpoint.startswith("/")
 
 
@@ -286,7 +295,7 @@ def test_an_empty_request_has_an_empty_answer(dra: grpc.Channel) -> None:
 def test_sockets_are_there_while_the_servers_run_and_only_for_their_owner(
     plugin: Plugin, paths: sockets.Sockets
 ) -> None:
-    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     running.start()
     for path in (Path(paths.dra), Path(paths.registration)):
         assert path.is_socket()
@@ -298,7 +307,7 @@ def test_sockets_are_there_while_the_servers_run_and_only_for_their_owner(
 
 
 def test_a_second_start_is_refused_and_harms_nothing(dra: grpc.Channel, plugin: Plugin, paths: sockets.Sockets) -> None:
-    second = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    second = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     with pytest.raises(Conflict, match="already serves"):
         second.start()
     second.stop(0)
@@ -311,12 +320,12 @@ def test_a_start_that_fails_half_way_leaves_nothing_running(plugin: Plugin, path
     blocker = Path(paths.registration)
     blocker.parent.mkdir(parents=True)
     blocker.write_text("in the way")
-    broken = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    broken = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     with pytest.raises(InvalidInput):
         broken.start()
     assert list(Path(paths.dra).parent.iterdir()) == []
     blocker.unlink()
-    working = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    working = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     working.start()
     working.stop(0)
 
@@ -327,7 +336,7 @@ def test_what_a_killed_instance_left_is_cleared_at_start(plugin: Plugin, paths: 
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
         (path.parent / f".{path.name}.lock").write_text(DRIVER)
-    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     running.start()
     assert not Path(paths.registration).with_name("x-old-reg.sock").exists()
     with grpc.insecure_channel(f"unix:{paths.dra}") as channel:
@@ -337,7 +346,7 @@ def test_what_a_killed_instance_left_is_cleared_at_start(plugin: Plugin, paths: 
 
 def test_two_pods_serve_side_by_side_in_a_rolling_update(plugin: Plugin, folder: Path) -> None:
     pods = [
-        KubeletServers(DRIVER, named, plugin.service(), plugin.heard.append)
+        KubeletServers(DRIVER, named, plugin.service(), plugin.health(), plugin.heard.append)
         for named in (sockets.name(DRIVER, str(folder / "p"), str(folder / "r"), uid) for uid in ("one", "two"))
     ]
     for pod in pods:
@@ -361,7 +370,7 @@ def test_stopping_unregisters_first_and_lets_a_call_in_progress_end(plugin: Plug
         return plugin.answer(refs)
 
     plugin.prepare = slow
-    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     running.start()
     with grpc.insecure_channel(f"unix:{paths.dra}") as channel:
         call = methods.PREPARE_V1.dial(channel).future(v1.NodePrepareResourcesRequest(claims=claims("u1")), timeout=30)
@@ -379,7 +388,7 @@ def test_stopping_unregisters_first_and_lets_a_call_in_progress_end(plugin: Plug
 def test_a_path_that_was_given_back_stays_with_its_next_owner(plugin: Plugin, paths: sockets.Sockets) -> None:
     """The library unlinks a server's path when it stops; that must be over before the next one binds."""
     for _ in range(30):
-        running = KubeletServers(DRIVER, paths, plugin.service(), plugin.heard.append)
+        running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
         running.start()
         running.stop(0)
         with socket.socket(socket.AF_UNIX) as next_owner:

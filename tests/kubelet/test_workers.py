@@ -19,6 +19,7 @@ import sys, tempfile, threading
 import grpc
 from driver.kubelet import methods, sockets
 from driver.kubelet.dra import DraService
+from driver.kubelet.health import HealthService
 from driver.kubelet.pb.dra.v1 import api_pb2 as v1
 from driver.kubelet.servers import KubeletServers
 called = threading.Event()
@@ -27,7 +28,8 @@ def hang(refs):
     threading.Event().wait()
 with tempfile.TemporaryDirectory(prefix="dra-") as folder:
     paths = sockets.name("d.example.com", folder + "/p", folder + "/r", "")
-    servers = KubeletServers("d.example.com", paths, DraService(hang, hang, print), print)
+    health = HealthService("n", tuple, print)
+    servers = KubeletServers("d.example.com", paths, DraService(hang, hang, print), health, print)
     servers.start()
     with grpc.insecure_channel("unix:" + paths.dra) as channel:
         request = v1.NodePrepareResourcesRequest(claims=[v1.Claim(namespace="a", name="b", uid="c")])

@@ -33,6 +33,8 @@ from tests.fakes.waiting import wait_until
 
 DATA = Path(__file__).resolve().parent.parent.parent / "driver/vendors/simulated/data/nodes"
 NODE = "node-1"
+DRA = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
+HEALTH = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
 ROOT = Path(__file__).resolve().parents[2]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 
@@ -118,7 +120,7 @@ def test_it_publishes_registers_and_becomes_ready(site: Site) -> None:
         assert "registered with the kubelet: no" in site.get("/readyz")[1]
         info = site.register()
         assert (info.type, info.name) == ("DRAPlugin", "gpu.accel-dra.dev")
-        assert list(info.supported_versions) == ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
+        assert list(info.supported_versions) == [*DRA, *HEALTH]
         wait_until(lambda: plugin.ready, "ready")
         assert site.get("/readyz") == (200, "ok\n")
         assert site.get("/healthz") == (200, "ok\n")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 import uuid
 from pathlib import Path
 
+from driver.core.health import RECOVERY_SECONDS
 from driver.model import vocabulary
-from driver.simulation.access import SLICES
+from driver.simulation.access import SLICES, Body
 from driver.simulation.nodes import NodeSpec, SimulatedNode
 from driver.vendors.simulated import files
 from tests.simulation.conftest import E2E, GPU, Start
@@ -179,6 +182,93 @@ def test_an_unhealthy_device_is_given_to_nobody_and_its_neighbours_are(start: St
     e2e.pod("three", "three")
     pod = e2e.cluster.wait_running("three")
     assert sick.name not in {device for _, device in e2e.devices(e2e.claim_of(pod))}
+
+
+def _health_of(e2e: E2E, name: str) -> dict[str, tuple[str, str, str]]:
+    """Return what a pod shows of its devices: per container the entry's name, health and message."""
+    return {
+        status.name: (entry.name, entry.resources[0].health, entry.resources[0].message)
+        for status in e2e.cluster.pod(name).status.container_statuses
+        for entry in status.allocated_resources_status
+    }
+
+
+def test_a_pod_shows_that_its_device_is_sick_and_that_it_has_recovered(start: Start, tmp_path: Path) -> None:
+    health = tmp_path / "health"
+    e2e = start(NodeSpec(name="node-1", hardware="a100-mesh", vendor_options=(f"health={health}",)))
+    e2e.template("one")
+    containers: list[Body] = [
+        {"name": "main", "resources": {"claims": [{"name": "gpu", "request": "gpu"}]}},
+        {"name": "logger"},
+    ]
+    e2e.pod("user", "one", containers=containers)
+    pod = e2e.cluster.wait_running("user")
+    e2e.pod("neighbour", "one")
+    e2e.cluster.wait_running("neighbour")
+    healthy = {"main": ("claim:gpu/gpu", "Healthy", "")}
+    e2e.cluster.wait(lambda: _health_of(e2e, "user") == healthy, "the device to be shown healthy")
+    [(_, device)] = e2e.devices(e2e.claim_of(pod))
+    address = next(
+        each.attributes[vocabulary.PCI_BUS_ID].string
+        for found in e2e.cluster.slices("node-1")
+        for each in found.spec.devices
+        if each.name == device
+    )
+
+    def tell(cause: str, severity: str, seconds_ago: float = 0.0) -> None:
+        event = {"pciAddress": address, "cause": cause, "severity": severity, "message": "it says"}
+        with health.open("a") as events:
+            events.write(json.dumps({**event, "time": time.time() - seconds_ago}) + "\n")
+
+    started = e2e.container(pod)
+    tell("nvlink-3", "degraded")
+    e2e.cluster.wait(
+        lambda: _health_of(e2e, "user") == {"main": ("claim:gpu/gpu", "Healthy", "nvlink-3: it says")}, "the remark"
+    )
+    tell("xid-79", "unhealthy")
+    sick = {"main": ("claim:gpu/gpu", "Unhealthy", "xid-79: it says; nvlink-3: it says")}
+    e2e.cluster.wait(lambda: _health_of(e2e, "user") == sick, "the device to be shown sick")
+    assert _health_of(e2e, "neighbour") == {"main": ("claim:gpu", "Healthy", "")}
+    for cause in ("xid-79", "nvlink-3"):
+        tell(cause, "healthy", seconds_ago=RECOVERY_SECONDS + 1)
+    e2e.cluster.wait(lambda: _health_of(e2e, "user") == healthy, "the device to be shown healthy again")
+    assert e2e.container(e2e.cluster.pod("user")) is started, "the container was left alone"
+
+
+def test_health_is_unknown_without_the_plugin_and_known_again_with_it(start: Start) -> None:
+    e2e = start()
+    _run(e2e, "first")
+
+    def shows(health: str) -> bool:
+        return {health} == {each for _, each, _ in _health_of(e2e, "first").values()}
+
+    e2e.cluster.wait(lambda: shows("Healthy"), "the device to be healthy")
+    _node(e2e).kill_plugin(GPU)
+    e2e.cluster.wait(lambda: shows("Unknown"), "the device to be unknown")
+    _node(e2e).start_plugin(GPU)
+    e2e.cluster.wait(lambda: shows("Healthy"), "the device to be healthy again")
+    _node(e2e).restart_kubelet()
+    e2e.cluster.wait(lambda: shows("Healthy"), "the device to be healthy after the kubelet came back")
+
+
+def test_a_pod_shows_that_its_device_has_gone(start: Start, tmp_path: Path) -> None:
+    hardware = tmp_path / "node.json"
+    whole = json.loads(files.find_node("a100-mesh").read_text())
+    hardware.write_text(json.dumps(whole))
+    e2e = start(NodeSpec(name="node-1", hardware=str(hardware)))
+    _run(e2e, "first")
+    [(_, device)] = e2e.devices(e2e.claim_of(e2e.cluster.pod("first")))
+    left = [
+        {**each, "links": {}}
+        for each in whole["devices"]
+        if device != "gpu-" + re.sub(r"[:.]", "-", each["pciAddress"])
+    ]
+    assert len(left) == len(whole["devices"]) - 1
+    hardware.write_text(json.dumps({**whole, "devices": left}))
+    gone = {"main": ("claim:gpu", "Unhealthy", "the device is no longer found on this node")}
+    e2e.cluster.wait(lambda: _health_of(e2e, "first") == gone, "the device to be shown gone")
+    e2e.cluster.delete_pod("first")
+    assert e2e.cdi_files("node-1") == [], "its claim is released though the device is gone"
 
 
 def test_slices_that_somebody_deletes_come_back(start: Start) -> None:

@@ -15,6 +15,7 @@ from driver.model.prepared import ClaimRef
 from driver.simulation.access import CLAIMS, Objects
 from driver.simulation.kubelet import checkpoint
 from driver.simulation.kubelet.checkpoint import ClaimInfo
+from driver.simulation.kubelet.health import Users
 from driver.simulation.kubelet.plugins import Plugin, Plugins
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.kubelet.wire import CallError, Device, Prepared
@@ -146,6 +147,23 @@ class Claims:
                 if not request or not device.request_names or request in device.request_names
             ]
 
+    def users(self, pod: Pod, container: Container) -> Users:
+        """Return what a container references, as `allocatedResourcesStatus` names it, and the devices behind it."""
+        references = [
+            (reference, name)
+            for reference in container.resources.claims
+            for entry in pod.spec.resource_claims
+            if entry.name == reference.name and (name := pod.claim_name(entry))
+        ]
+        with self._lock:
+            return [
+                (
+                    f"claim:{reference.name}/{reference.request}" if reference.request else f"claim:{reference.name}",
+                    _choose(self._infos.get((pod.metadata.namespace, name)), reference.request),
+                )
+                for reference, name in references
+            ]
+
     def unprepare(self, pod_uid: str) -> None:
         """Drop a pod's use of its claims and unprepare those that nobody else uses. Raises `PrepareError`."""
         batches: dict[str, list[ClaimInfo]] = {}
@@ -209,6 +227,16 @@ def _check_claim(pod: Pod, claim: Claim) -> None:
         )
     if claim.status.allocation is None:
         raise PrepareError(f"prepare dynamic resources: ResourceClaim {name} is not allocated")
+
+
+def _choose(info: ClaimInfo | None, request: str) -> list[tuple[str, Device]]:
+    """Return the devices of a claim that are for a request, with their drivers; no request means all."""
+    return [
+        (driver, device)
+        for driver, devices in (info.drivers.items() if info else ())
+        for device in devices
+        if not request or not device.request_names or request in device.request_names
+    ]
 
 
 def _drivers(claim: Claim) -> Iterable[str]:

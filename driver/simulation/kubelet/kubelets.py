@@ -16,6 +16,7 @@ from driver.simulation.access import NODES, PODS, Objects
 from driver.simulation.caching import Cache
 from driver.simulation.events import Recorder, format_time
 from driver.simulation.kubelet.claims import Claims
+from driver.simulation.kubelet.health import HealthCache
 from driver.simulation.kubelet.plugins import SERVICES, Plugins
 from driver.simulation.kubelet.pods import Pods, Waits
 from driver.simulation.kubelet.timings import Timings
@@ -71,10 +72,12 @@ class Kubelet:
         self._node_name = node_name
         self._now = waits.now
         self._timings = timings
-        self.plugins = Plugins(objects, node_name, timings, waits.clock, options.services)
+        self.health = HealthCache(waits.clock, self._refresh_pods)
+        self.plugins = Plugins(objects, node_name, timings, waits.clock, self.health, options.services)
         self.claims = Claims(folders.root, objects, self.plugins, timings)
         self.watcher = Watcher(folders.registry, folders.root, self.plugins, timings, waits.clock)
-        self.pods = Pods(Recorder(objects, "kubelet", waits.now, node_name), self.claims, runtime, timings, waits)
+        events = Recorder(objects, "kubelet", waits.now, node_name)
+        self.pods = Pods(events, self.claims, runtime, self.health.find, timings, waits)
         self._plugin_loop = Loop("kubelet-plugins", self._tend_plugins)
         self._pod_loop = Loop("kubelet-pods", self._sync_pods)
         self._node_loop = Loop("kubelet-node", self._report_node)
@@ -98,6 +101,9 @@ class Kubelet:
     def sync_soon(self) -> None:
         """Look at all pods again without waiting for anything."""
         self.pods.expedite()
+        self._pod_loop.wake()
+
+    def _refresh_pods(self) -> None:
         self._pod_loop.wake()
 
     def _tend_plugins(self) -> float:

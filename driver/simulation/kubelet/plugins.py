@@ -15,12 +15,15 @@ from typing import Final
 
 from driver.model.errors import DriverError
 from driver.simulation.access import SLICES, Objects
+from driver.simulation.kubelet.health import HealthCache, HealthStream
 from driver.simulation.kubelet.timings import Timings
-from driver.simulation.kubelet.wire import V1, V1BETA1, DraConnection, Info
+from driver.simulation.kubelet.wire import HEALTH_V1, HEALTH_V1ALPHA1, V1, V1BETA1, DraConnection, Info
 
 PLUGIN_TYPE: Final = "DRAPlugin"
 SERVICES: Final = (V1, V1BETA1)
 """What kubelets from 1.34 on speak."""
+HEALTH_SERVICES: Final = (HEALTH_V1, HEALTH_V1ALPHA1)
+"""In the order in which Kubernetes 1.37 takes them, if the plugin names them."""
 _DRIVER_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MAX_DRIVER_NAME: Final = 63
 _MAX_PATH: Final = 107
@@ -37,6 +40,14 @@ class Plugin:
     driver: str
     endpoint: str
     connection: DraConnection
+    health: HealthStream | None
+    """None if the plugin names no health service."""
+
+    def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+        if self.health:
+            self.health.stop()
 
 
 class Plugins:
@@ -48,12 +59,14 @@ class Plugins:
         node_name: str,
         timings: Timings,
         clock: Callable[[], float],
+        health: HealthCache,
         services: tuple[str, ...] = SERVICES,
     ) -> None:
         self._objects = objects
         self._node_name = node_name
         self._timings = timings
         self._clock = clock
+        self._health = health
         self._services = services
         self._plugins: list[Plugin] = []
         self._lock = threading.Lock()
@@ -80,15 +93,25 @@ class Plugins:
             raise RegistrationError(f"endpoint {info.endpoint!r} is longer than a Unix socket path may be")
         return service
 
-    def register(self, driver: str, endpoint: str, service: str) -> None:
-        """Take a plugin in and connect to it. Raises `RegistrationError` for an endpoint that is known."""
+    def register(self, driver: str, endpoint: str, service: str, versions: tuple[str, ...] = ()) -> None:
+        """Take a plugin in, connect to it and open its health stream. `versions` are all that it says it speaks.
+
+        Raises `RegistrationError` for an endpoint that is known.
+        """
         with self._lock:
             if any(each.driver == driver and each.endpoint == endpoint for each in self._plugins):
                 raise RegistrationError(f"endpoint {endpoint} already registered for DRA driver plugin {driver}")
-        plugin = Plugin(driver, endpoint, DraConnection(endpoint, service))
+        connection = DraConnection(endpoint, service)
+        plugin = Plugin(driver, endpoint, connection, self._open_health(driver, connection, versions))
         with self._lock:
             self._plugins.append(plugin)
+        if plugin.health:
+            plugin.health.start()
         self._review(driver)
+
+    def _open_health(self, driver: str, connection: DraConnection, versions: tuple[str, ...]) -> HealthStream | None:
+        version = next((each for each in HEALTH_SERVICES if each in versions), None)
+        return HealthStream(driver, connection, version, self._health, self._timings) if version else None
 
     def deregister(self, driver: str, endpoint: str) -> None:
         """Forget a plugin whose registration socket is gone."""
@@ -96,7 +119,7 @@ class Plugins:
             gone = [each for each in self._plugins if (each.driver, each.endpoint) == (driver, endpoint)]
             self._plugins = [each for each in self._plugins if each not in gone]
         for plugin in gone:
-            plugin.connection.close()
+            plugin.close()
         self._review(driver)
 
     def find(self, driver: str) -> Plugin | None:
@@ -125,7 +148,7 @@ class Plugins:
     def close(self) -> None:
         """Hang up on all, as the end of the kubelet does."""
         for plugin in self.list_all():
-            plugin.connection.close()
+            plugin.close()
 
     def _review(self, driver: str) -> None:
         """Plan the deletion of a driver's slices once nothing of it is connected; call it off when it is back."""

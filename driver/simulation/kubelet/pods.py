@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from driver.model.errors import DriverError
 from driver.simulation.access import PODS, Body
 from driver.simulation.events import Clock, Recorder, format_time
 from driver.simulation.kubelet import statuses
 from driver.simulation.kubelet.claims import Claims, PrepareError
+from driver.simulation.kubelet.health import Find, describe
 from driver.simulation.kubelet.timings import Timings
-from driver.simulation.objects import Pod
+from driver.simulation.objects import Pod, ResourceStatus
 from driver.simulation.runtime.containers import Runtime, Wanted
 from driver.simulation.runtime.injection import InjectionError
 
@@ -55,10 +58,13 @@ class _Work:
 class Pods:
     """The workers of one node; `sync` is called again and again with the pods that the API server has."""
 
-    def __init__(self, events: Recorder, claims: Claims, runtime: Runtime, timings: Timings, waits: Waits) -> None:
+    def __init__(
+        self, events: Recorder, claims: Claims, runtime: Runtime, find: Find, timings: Timings, waits: Waits
+    ) -> None:
         self._objects = events.objects
         self._claims = claims
         self._runtime = runtime
+        self._find_health = find
         self._timings = timings
         self._waits = waits
         self._events = events
@@ -109,7 +115,7 @@ class Pods:
             return lambda: self._end(pod, work)
         if sandbox is None or not sandbox.containers:
             return lambda: self._start(pod)
-        return None
+        return None if self._is_fresh(pod) else lambda: self._refresh(pod)
 
     def _begin(self, uid: str, step: Step | None, wake: Callable[[], None]) -> None:
         work = self._find_work(uid)
@@ -156,9 +162,27 @@ class Pods:
             self._report(pod, statuses.blocked(pod, self._moment(), error.reason, str(error)))
             self._events.record(pod, "Failed", f"Error: {error}", warning=True)
             return self._stretch(self._timings.terminate_backoff)
-        self._report(pod, statuses.running(pod, self._moment()))
+        self._report(pod, statuses.running(pod, self._moment(), self._describe_devices(pod)))
         self._events.record(pod, "Started", "Containers started")
         return 0.0
+
+    def _describe_devices(self, pod: Pod) -> statuses.Allocated:
+        """Return the health of the devices that each container references."""
+        containers = pod.spec.containers
+        return {each.name: describe(self._claims.users(pod, each), self._find_health) for each in containers}
+
+    def _is_fresh(self, pod: Pod) -> bool:
+        """Return whether the pod shows the health of its devices; a pod that is not reported running yet shows none."""
+        wanted = self._describe_devices(pod)
+        return pod.status.phase != "Running" or all(
+            each.allocated_resources_status == msgspec.convert(wanted.get(each.name, []), tuple[ResourceStatus, ...])
+            for each in pod.status.container_statuses
+        )
+
+    def _refresh(self, pod: Pod) -> float:
+        now = msgspec.json.decode(self._objects.client.get(PODS.path(pod.metadata.namespace, pod.metadata.name)))
+        self._report(pod, statuses.refreshed(now["status"]["containerStatuses"], self._describe_devices(pod)))
+        return self._timings.reconcile
 
     def _stop(self, uid: str, work: _Work) -> float:
         """End the containers, then unprepare; return 0 or the seconds to wait before the next attempt."""

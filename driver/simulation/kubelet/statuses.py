@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from driver.simulation.access import Body, Json
 from driver.simulation.objects import Pod
 
+Allocated = Mapping[str, list[Json]]
+"""`allocatedResourcesStatus` by container."""
 _NODE_IP: Final = "127.0.0.1"
 
 
@@ -23,10 +25,10 @@ def blocked(pod: Pod, moment: str, reason: str, message: str) -> Body:
     return _status(pod, "Pending", moment, {container.name: state for container in pod.spec.containers})
 
 
-def running(pod: Pod, moment: str) -> Body:
+def running(pod: Pod, moment: str, allocated: Allocated) -> Body:
     """Return the status of a pod whose containers all run."""
     state: Body = {"running": {"startedAt": moment}}
-    return _status(pod, "Running", moment, {container.name: state for container in pod.spec.containers})
+    return _status(pod, "Running", moment, {container.name: state for container in pod.spec.containers}, allocated)
 
 
 def ended(pod: Pod, moment: str, exit_code: int) -> Body:
@@ -37,7 +39,18 @@ def ended(pod: Pod, moment: str, exit_code: int) -> Body:
     return _status(pod, phase, moment, {container.name: state for container in pod.spec.containers})
 
 
-def _status(pod: Pod, phase: str, moment: str, states: Mapping[str, Body]) -> Body:
+def refreshed(containers: Sequence[Mapping[str, Json]], allocated: Allocated) -> Body:
+    """Return a change of a status that is there: the health of devices alone."""
+    return {
+        "status": {
+            "containerStatuses": [
+                {**each, "allocatedResourcesStatus": allocated.get(str(each["name"]), [])} for each in containers
+            ]
+        }
+    }
+
+
+def _status(pod: Pod, phase: str, moment: str, states: Mapping[str, Body], allocated: Allocated | None = None) -> Body:
     is_ready = phase == "Running"
     containers: list[Json] = [
         {
@@ -48,6 +61,7 @@ def _status(pod: Pod, phase: str, moment: str, states: Mapping[str, Body]) -> Bo
             "started": is_ready,
             "restartCount": 0,
             "state": states[container.name],
+            "allocatedResourcesStatus": (allocated or {}).get(container.name, []),
         }
         for container in pod.spec.containers
     ]

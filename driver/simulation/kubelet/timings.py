@@ -48,6 +48,11 @@ class Timings:
         return 10.0 / self.speed
 
     @property
+    def health_retry(self) -> float:
+        """Before a health stream that ended is opened again (dra_plugin_manager.go)."""
+        return 5.0 / self.speed
+
+    @property
     def orphans(self) -> float:
         """Between two looks for claims of pods that are gone (manager.go, reconcilePeriod)."""
         return 60.0 / self.speed

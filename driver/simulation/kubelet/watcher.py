@@ -112,7 +112,7 @@ class Watcher:
             endpoint = info.endpoint or str(path)
             try:
                 service = self._plugins.validate(replace(info, endpoint=endpoint), str(self._root))
-                self._plugins.register(info.name, endpoint, service)
+                self._plugins.register(info.name, endpoint, service, info.versions)
             except RegistrationError as error:
                 socket.notify(registered=False, error=str(error), limit=self._timings.notify_limit)
                 raise

@@ -1,7 +1,7 @@
 """The kubelet's end of the gRPC contracts: dial a socket, call, get plain values. Called by plugins and watcher.
 
 The paths are written out here and not shared with the driver, so that a wrong one there cannot go unnoticed.
-Source: k8s.io/kubelet pkg/apis/pluginregistration/v1 and pkg/apis/dra/{v1,v1beta1}.
+Source: k8s.io/kubelet pkg/apis/pluginregistration/v1, pkg/apis/dra/{v1,v1beta1}, pkg/apis/dra-health/{v1,v1alpha1}.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -18,16 +18,20 @@ import grpc
 from google.protobuf.message import Message
 
 from driver.kubelet.pb.dra.v1 import api_pb2 as v1
+from driver.kubelet.pb.dra_health.v1 import api_pb2 as health
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
 from driver.model.prepared import ClaimRef
 
 V1: Final = "v1.DRAPlugin"
 V1BETA1: Final = "v1beta1.DRAPlugin"
+HEALTH_V1: Final = "v1.DRAResourceHealth"
+HEALTH_V1ALPHA1: Final = "v1alpha1.DRAResourceHealth"
 _REGISTRATION: Final = "/pluginregistration.Registration"
 _DRA: Final = {
     V1: "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin",
     V1BETA1: "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin",
 }
+_HEALTH: Final = {health.UNKNOWN: "Unknown", health.HEALTHY: "Healthy", health.UNHEALTHY: "Unhealthy"}
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What a client says first (RFC 9113): the preface and empty SETTINGS, so that a server treats us as connected."""
@@ -58,6 +62,17 @@ class Device:
     device_name: str
     cdi_device_ids: tuple[str, ...]
     share_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """DeviceHealth, its health in the words of pod statuses."""
+
+    pool: str
+    device: str
+    health: str
+    message: str
+    timeout: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,21 @@ class DraConnection:
         reply = _call(self._channel, path, request, v1.NodeUnprepareResourcesResponse, limit)
         return {uid: each.error for uid, each in reply.claims.items()}
 
+    def watch_health(self, version: str) -> Iterator[list[DeviceReport]]:
+        """Yield the lists of one NodeWatchResources stream until it ends. Raises `CallError`."""
+        method = self._channel.unary_stream(
+            f"/{version}/NodeWatchResources",
+            request_serializer=health.NodeWatchResourcesRequest.SerializeToString,
+            response_deserializer=health.NodeWatchResourcesResponse.FromString,
+        )
+        try:
+            for reply in method(health.NodeWatchResourcesRequest()):
+                yield [_report(device) for device in reply.devices]
+        except grpc.RpcError as error:
+            raise CallError(f"rpc error: code = {error.code().name} desc = {error.details()}") from error
+        except ValueError as error:
+            raise CallError(f"the connection is closed: {error}") from error
+
     def _device(self, device: v1.Device) -> Device:
         """Read a device; v1beta1 has the same numbers and no share_id."""
         has_share = self.version == V1 and device.HasField("share_id")
@@ -200,6 +230,16 @@ def _is_open(probe: socket.socket) -> bool:
     except OSError:
         return False
     return False
+
+
+def _report(device: health.DeviceHealth) -> DeviceReport:
+    return DeviceReport(
+        device.device.pool_name,
+        device.device.device_name,
+        _HEALTH[device.health],
+        device.message,
+        device.health_check_timeout_seconds,
+    )
 
 
 def _claim(claim: ClaimRef) -> v1.Claim:

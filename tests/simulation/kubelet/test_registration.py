@@ -14,6 +14,7 @@ from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.simulation.access import NODES, SLICES, Body, Objects
 from driver.simulation.apiserver import ApiServer
+from driver.simulation.kubelet.health import HealthCache
 from driver.simulation.kubelet.plugins import Plugins
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.kubelet.watcher import Watcher
@@ -30,7 +31,8 @@ class Node:
     def __init__(self, root: Path, objects: Objects, services: tuple[str, ...] = (V1, V1BETA1)) -> None:
         timings = Timings(speed=SPEED)
         self.root = root
-        self.plugins = Plugins(objects, "node-1", timings, time.monotonic, services)
+        self.health = HealthCache(time.monotonic, lambda: None)
+        self.plugins = Plugins(objects, "node-1", timings, time.monotonic, self.health, services)
         (root / "plugins_registry").mkdir(exist_ok=True)
         self.watcher = Watcher(root / "plugins_registry", root, self.plugins, timings, time.monotonic)
         self._stopping = threading.Event()
@@ -250,7 +252,7 @@ def test_slices_of_a_driver_that_stays_away_are_wiped(node: Node, objects: Objec
 
 def test_slices_of_a_driver_that_comes_back_in_time_stay(root: Path, objects: Objects) -> None:
     now = [0.0]
-    plugins = Plugins(objects, "node-1", Timings(), lambda: now[0])
+    plugins = Plugins(objects, "node-1", Timings(), lambda: now[0], HealthCache(lambda: now[0], lambda: None))
     plugins.tend()
     _publish(objects, "gpu.example.com", "node-1")
     with FakePlugin(root) as plugin:
@@ -281,7 +283,7 @@ def test_a_wipe_that_fails_is_tried_again() -> None:
         objects.create(NODES, {"metadata": {"name": "node-1"}})
         _publish(objects, "gpu.example.com", "node-1")
         server.stop()
-        plugins = Plugins(objects, "node-1", Timings(), time.monotonic)
+        plugins = Plugins(objects, "node-1", Timings(), time.monotonic, HealthCache(time.monotonic, lambda: None))
         plugins.tend()
         server.start()
 

@@ -1,0 +1,1 @@
+"""Messages of the health stream (KEP-4680)."""
