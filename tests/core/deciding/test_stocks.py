@@ -1,0 +1,162 @@
+"""The stock over the allocator: only fenced pools, what is held is not given again, and attributes as CEL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from driver.core import fencing
+from driver.core.deciding.stocks import DeviceStock
+from driver.core.deciding.world import Chosen, Member, Refused
+from driver.model.claims import Allocation
+from driver.model.objects import ObjectMeta
+from driver.model.policies import Policy
+from driver.model.published import Attribute, PublishedDevice, PublishedSlice, PublishedSpec
+from driver.model.requests import (
+    CelSelector,
+    ClaimSpec,
+    DeviceClass,
+    DeviceRequest,
+    DevicesSpec,
+    Request,
+    Selector,
+)
+from driver.model.slices import DeviceTaint, Pool
+from driver.model.wanted import Claim
+from driver.model.workloads import ClusterNode
+
+DRIVER = "gpu.accel-dra.dev"
+CLASSES = {"any": DeviceClass(metadata=ObjectMeta(name="any"))}
+NODES = [ClusterNode(metadata=ObjectMeta(name=name)) for name in ("a", "b")]
+BROKEN = DeviceTaint(key="accel-dra.dev/unhealthy", effect="NoSchedule")
+
+
+def device(name: str, *taints: DeviceTaint, fenced: bool = True, **attributes: Attribute) -> PublishedDevice:
+    named = {f"accel-dra.dev/{key}": value for key, value in attributes.items()}
+    return PublishedDevice(name=name, attributes=named, taints=(*((fencing.FENCE,) if fenced else ()), *taints))
+
+
+def pool(node: str, *devices: PublishedDevice, generation: int = 1, slices: int = 1, index: int = 0) -> PublishedSlice:
+    spec = PublishedSpec(
+        driver=DRIVER,
+        pool=Pool(name=node, generation=generation, resource_slice_count=slices),
+        node_name=node,
+        devices=devices,
+    )
+    return PublishedSlice(metadata=ObjectMeta(name=f"{index}-{node}-{generation}"), spec=spec)
+
+
+def claim(name: str, count: int = 1, *selectors: str, class_name: str = "any") -> Claim:
+    request = DeviceRequest(
+        device_class_name=class_name,
+        count=count,
+        selectors=tuple(Selector(cel=CelSelector(expression=each)) for each in selectors),
+    )
+    spec = ClaimSpec(devices=DevicesSpec(requests=(Request(name="r", exactly=request),)))
+    return Claim(metadata=ObjectMeta(name=name, namespace="ns", uid=f"uid-{name}"), spec=spec)
+
+
+def ask(stock: DeviceStock, *claims: Claim) -> Chosen | Refused:
+    return stock.choose(Member(claims, tuple(Policy() for _ in claims)), NODES)
+
+
+def get(stock: DeviceStock, wanted: Claim) -> tuple[str, list[str], Allocation]:
+    answer = ask(stock, wanted)
+    assert isinstance(answer, Chosen)
+    (allocation,) = answer.allocations
+    return answer.node, [each.device for each in allocation.devices.results], allocation
+
+
+def test_only_pools_in_which_every_device_is_fenced_are_ours() -> None:
+    open_pool = pool("a", device("gpu-0", fenced=False))
+    mixed = pool("a", device("gpu-0"), device("gpu-1", fenced=False))
+    for slices in ((open_pool,), (mixed,), (pool("a"),), ()):
+        answer = ask(DeviceStock(slices, CLASSES), claim("c"))
+        assert isinstance(answer, Refused)
+        assert "no pool belongs to the accel-dra controller" in answer.message
+    stock = DeviceStock((open_pool, pool("b", device("gpu-0"))), CLASSES)
+    assert get(stock, claim("c"))[:2] == ("b", ["gpu-0"])
+
+
+def test_a_pool_of_which_one_slice_is_not_fenced_yet_is_left_alone() -> None:
+    slices = (
+        pool("a", device("gpu-0"), slices=2),
+        pool("a", device("gpu-1", fenced=False), slices=2, index=1),
+    )
+    assert isinstance(ask(DeviceStock(slices, CLASSES), claim("c")), Refused)
+
+
+def test_claims_need_no_toleration_for_the_fence_and_one_for_every_other_taint() -> None:
+    stock = DeviceStock((pool("a", device("bad", BROKEN), device("good")),), CLASSES)
+    assert get(stock, claim("c"))[1] == ["good"]
+    assert isinstance(ask(stock, claim("c", 2)), Refused)
+
+
+def test_what_is_held_is_not_given_again_until_it_is_given_back() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0"), device("gpu-1")),), CLASSES)
+    first, second = claim("first"), claim("second")
+    allocation = get(stock, first)[2]
+    stock.take(first, allocation)
+    assert get(stock, second)[1] == ["gpu-1"]
+    stock.take(second, get(stock, second)[2])
+    assert isinstance(ask(stock, claim("third")), Refused)
+    stock.give_back(first)
+    stock.give_back(first)
+    assert get(stock, claim("third"))[1] == ["gpu-0"]
+
+
+def test_hold_forgets_what_is_not_listed() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
+    stock.take(claim("guess"), get(stock, claim("guess"))[2])
+    stock.hold([claim("unallocated")])
+    assert get(stock, claim("c"))[1] == ["gpu-0"]
+
+
+def test_an_allocation_is_ours_if_all_of_its_pools_are() -> None:
+    ours = DeviceStock((pool("a", device("gpu-0")), pool("b", device("gpu-0", fenced=False))), CLASSES)
+    open_stock = DeviceStock((pool("b", device("gpu-0")),), CLASSES)
+    assert ours.owns(get(ours, claim("c"))[2])
+    assert not ours.owns(get(open_stock, claim("c"))[2])
+
+
+def test_a_claim_that_no_node_can_help_is_refused_with_its_reason() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
+    answer = ask(stock, claim("c", class_name="none"))
+    assert isinstance(answer, Refused)
+    assert "device class none does not exist" in answer.message
+
+
+def test_free_devices_are_counted_by_node_and_value() -> None:
+    rack = {name: Attribute(string=name) for name in ("x", "y")}
+    slices = (
+        pool("a", device("gpu-0", rack=rack["x"]), device("gpu-1", rack=rack["y"]), generation=2),
+        pool("a", device("old", rack=rack["x"]), generation=1),
+        pool("b", device("gpu-0", rack=rack["x"]), device("gpu-1")),
+    )
+    stock = DeviceStock(slices, CLASSES)
+    assert stock.count_free() == {"": {"a": 2, "b": 2}}
+    assert stock.count_free("accel-dra.dev/rack") == {'"x"': {"a": 1, "b": 1}, '"y"': {"a": 1}}
+    assert stock.count_free("accel-dra.dev/none") == {}
+    allocation = get(stock, claim("c"))[2]
+    stock.take(claim("c"), allocation)
+    assert stock.count_free("accel-dra.dev/rack")['"x"'] == {"a": 0, "b": 1}
+    assert stock.values(allocation, "accel-dra.dev/rack") == {'"x"'}
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        Attribute(string='a"b\\c é'),
+        Attribute(string=""),
+        Attribute(int_=-3),
+        Attribute(bool_=False),
+        Attribute(version="1.2.3-rc.1"),
+    ],
+)
+def test_values_are_written_so_that_cel_finds_them_equal(attribute: Attribute) -> None:
+    stock = DeviceStock((pool("a", device("gpu-0", rack=attribute)),), CLASSES)
+    counted: Mapping[str, Mapping[str, int]] = stock.count_free("accel-dra.dev/rack")
+    (text,) = counted
+    expression = f'device.attributes["accel-dra.dev"].rack == {text}'
+    assert get(stock, claim("c", 1, expression))[1] == ["gpu-0"]
