@@ -101,10 +101,15 @@ def make_claim(name: str, *requests: Request, constraints: Sequence[Constraint] 
     )
 
 
+def want(name: str, device_class: str = "any", *, count: int = 1, selectors: Sequence[str] = ()) -> DeviceRequest:
+    """Return what a request, or an alternative of that name, asks for."""
+    chosen = tuple(Selector(cel=CelSelector(expression=each)) for each in selectors)
+    return DeviceRequest(name=name, device_class_name=device_class, count=count, selectors=chosen)
+
+
 def ask(name: str, device_class: str = "any", *, count: int = 1, selectors: Sequence[str] = ()) -> Request:
     """Return a request for some devices of a class."""
-    chosen = tuple(Selector(cel=CelSelector(expression=each)) for each in selectors)
-    return Request(name=name, exactly=DeviceRequest(device_class_name=device_class, count=count, selectors=chosen))
+    return Request(name=name, exactly=want("", device_class, count=count, selectors=selectors))
 
 
 @st.composite

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from driver.core.allocator import results
+from driver.core.allocator import bounds, results
 from driver.core.allocator.nodes import NodeView
 from driver.core.allocator.orders import FIRST_FIT, CandidateOrder
 from driver.core.allocator.outcomes import Allocated, Unsatisfiable
 from driver.core.allocator.plans import Plan, make_plan
 from driver.core.allocator.pools import DevicePool, Fault
 from driver.core.allocator.requests import compile_claim
-from driver.core.allocator.search import Search
+from driver.core.allocator.search import Outcome, Search
 from driver.core.allocator.snapshots import Snapshot
 from driver.core.allocator.tracking import Ledger
 from driver.model.wanted import Claim
+
+_EASY_STEPS: Final = 64
+"""Most searches need no more; only then are the bounds that look at all candidates worth their time."""
+_MAX_THOROUGH_STEPS: Final = 20_000
+"""Where the search may abort, it first goes where upstream goes: what ends it for all nodes is found there too."""
+_MAX_STEPS: Final = 200_000
+"""About a second. Choosing under counters and constraints is bin packing: some claims have no quick answer."""
 
 
 def allocate(
@@ -28,11 +36,33 @@ def allocate(
     compiled = [compile_claim(claim, position, snapshot.classes) for position, claim in enumerate(claims)]
     pools = snapshot.pools.gather(node)
     plan = make_plan(pools, compiled, snapshot.usage, snapshot.evaluate)
-    ledger = Ledger(pools, plan.claims, snapshot.usage, with_lists=snapshot.list_attributes)
-    search = Search(plan, ledger, order)
-    if not search.run():
-        return Unsatisfiable(_find_message(pools), search.steps)
+    search, steps = _start(plan, snapshot, order)
+    outcome = Outcome.NONE if search is None else search.run(_MAX_STEPS)
+    if search is None or outcome is not Outcome.FOUND:
+        steps += search.steps if search else 0
+        return Unsatisfiable(_find_message(pools), steps, is_proven=outcome is Outcome.NONE)
     return _describe(plan, search, node)
+
+
+def _start(plan: Plan, snapshot: Snapshot, order: CandidateOrder) -> tuple[Search | None, int]:
+    """Return a search that is worth going on with, or None if there is no answer; and the steps made until then."""
+    if not plan.may_abort and bounds.find_shortage(plan) is not None:
+        return None, 0
+    search = Search(plan, _open_ledger(plan, snapshot), order, is_thorough=plan.may_abort)
+    outcome = search.run(_MAX_THOROUGH_STEPS if plan.may_abort else _EASY_STEPS)
+    if outcome is not Outcome.UNDECIDED:
+        return (search if outcome is Outcome.FOUND else None), search.steps
+    if plan.may_abort:
+        search.be_quick()
+        return search, 0
+    narrowed = bounds.prove(plan, snapshot.usage, with_lists=snapshot.list_attributes)
+    if not isinstance(narrowed, Plan):
+        return None, search.steps
+    return Search(narrowed, _open_ledger(narrowed, snapshot), order), search.steps
+
+
+def _open_ledger(plan: Plan, snapshot: Snapshot) -> Ledger:
+    return Ledger(plan.pools, plan.claims, snapshot.usage, with_lists=snapshot.list_attributes)
 
 
 def _find_message(pools: Sequence[DevicePool]) -> str:

@@ -19,6 +19,8 @@ class Generation:
         self.key: PoolKey = (spec.driver, spec.pool.name)
         self.positions: dict[tuple[str, str], int] = {}
         """Of each counter, by counter set and counter name."""
+        self.names: list[str] = []
+        """Of each counter, without its counter set."""
         self.fault = ""
         """Why its counters make it invalid for every node; empty if they do not."""
         self.counters: tuple[int, ...] = self._read_counters()
@@ -52,6 +54,7 @@ class Generation:
             seen.add(counter_set.name)
             for name, counter in counter_set.counters.items():
                 self.positions[counter_set.name, name] = len(amounts)
+                self.names.append(name)
                 amounts.append(self._parse(counter.value))
         return tuple(amounts)
 

@@ -34,6 +34,8 @@ class Unsatisfiable:
     message: str = ""
     """Not empty if something on the node is wrong too: a pool that it uses is invalid."""
     steps: int = 0
+    is_proven: bool = True
+    """False if the search was given up: the claims are of a kind for which nobody knows a quick answer."""
 
     @property
     def is_node_error(self) -> bool:

@@ -42,9 +42,19 @@ class Plan:
     """For every slot one a alternative."""
 
     @property
-    def has_faults(self) -> bool:
-        """True if a selector fails for a device that the search might reach."""
-        return any(each.faults for alternatives in self.options for each in alternatives)
+    def may_abort(self) -> bool:
+        """True if the search may meet something that no node can help with: then it must go where upstream goes.
+
+        That is a device whose selector fails, or all devices under a constraint which some device does not satisfy.
+        """
+        return any(
+            each.faults or (each.wanted.is_all and self._is_constrained(slot, each.wanted))
+            for slot, alternatives in enumerate(self.options)
+            for each in alternatives
+        )
+
+    def _is_constrained(self, slot: int, wanted: Wanted) -> bool:
+        return any(rule.concerns(wanted) for rule in self.claims[self.slots[slot].claim].rules)
 
 
 def make_plan(pools: Sequence[DevicePool], claims: Sequence[CompiledClaim], usage: Usage, evaluate: Evaluate) -> Plan:

@@ -8,8 +8,11 @@ What is skipped so holds no answer. The stack is our own, so its depth does not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
+from driver.core.allocator import twins
 from driver.core.allocator.devices import Device
 from driver.core.allocator.orders import CandidateOrder
 from driver.core.allocator.outcomes import InvalidClaim
@@ -40,6 +43,14 @@ class Choice(Protocol):
         ...
 
 
+class Outcome(Enum):
+    """How a search ended."""
+
+    FOUND = "found"
+    NONE = "none"
+    UNDECIDED = "undecided"
+
+
 class Search:
     """One search on one node."""
 
@@ -48,21 +59,35 @@ class Search:
         self.ledger = ledger
         self.order = order
         self.steps = 0
+        self.is_found = False
         self.ranks: dict[int, int] = {}
         """For slots with alternatives: the one that is chosen."""
+        self.firsts: dict[int, tuple[int, int]] = {}
+        """For slots with devices: where the first one stands among the candidates, and the choice that took it."""
         self._stack: list[Choice] = []
-        self._is_thorough = is_thorough or plan.has_faults
-        """Skip nothing: what would be skipped may reach a device whose selector fails, which ends the search."""
+        self._is_thorough = is_thorough
+        """Skip nothing. Where the search may abort, what would be skipped may hold the reason to."""
+        self._twins = {} if is_thorough or not order.is_published_order else twins.find(plan)
 
-    def run(self) -> bool:
-        """Search. Raises `InvalidClaim` where a claim turns out to be one that no node can satisfy."""
-        choice = self.open(0)
+    def run(self, limit: int) -> Outcome:
+        """Search on, for at most so many steps. Raises `InvalidClaim` for a claim that no node can satisfy."""
+        limit += self.steps
+        if self.is_found:
+            return Outcome.FOUND
+        choice = self._stack[-1].following() if self._stack else self.open(0)
         while choice is not None:
             self._stack.append(choice)
             if not self._advance():
-                return False
+                return Outcome.NONE
+            if self.steps >= limit:
+                return Outcome.UNDECIDED
             choice = self._stack[-1].following()
-        return True
+        self.is_found = True
+        return Outcome.FOUND
+
+    def be_quick(self) -> None:
+        """Skip from now on what holds no answer."""
+        self._is_thorough = False
 
     def _advance(self) -> bool:
         """Move the last decision on; if it cannot, go back to the last one that has a part in that."""
@@ -101,12 +126,23 @@ class Search:
             return AllDevices(self, slot, options, because)
         if options.count <= 0:
             return None
-        devices: Sequence[Device] = ()
-        if self.ledger.counts[self.plan.slots[slot].claim] + options.count <= MAX_RESULTS:
-            devices = self.order.arrange(options.wanted, options.devices, self.ledger)
-        else:
-            because |= self.alternatives_before(slot)
-        return OneDevice(self, slot, options, devices, because)
+        if self.ledger.counts[self.plan.slots[slot].claim] + options.count > MAX_RESULTS:
+            return OneDevice(self, slot, options, (), because | self.alternatives_before(slot))
+        devices = self.order.arrange(options.wanted, options.devices, self.ledger)
+        start, bit = self._start(slot, options)
+        return OneDevice(self, slot, options, devices, because | bit, start)
+
+    def _start(self, slot: int, options: Options) -> tuple[int, int]:
+        """Return the first candidate to try, and the choice because of which it is not the very first.
+
+        Of two requests that ask for the same, the second one takes later devices: the other way round is the same.
+        """
+        first = self.firsts.get(self._twins.get(slot, -1))
+        if first is None:
+            return 0, 0
+        position, bit = first
+        may_repeat = options.wanted.admin_access or options.devices[position].is_shareable
+        return position + (0 if may_repeat else 1), bit
 
     @property
     def next_bit(self) -> int:
@@ -148,54 +184,64 @@ class Alternatives:
         return self._search.enter(self.slot, self._rank, self.bit) or self._search.open(self.slot + 1)
 
 
+@dataclass(eq=False, slots=True)
 class OneDevice:
     """Which device is the next one of a request: one after the other, in the order of the candidates."""
 
-    def __init__(self, search: Search, slot: int, options: Options, devices: Sequence[Device], because: int) -> None:
-        self.bit: int = search.next_bit
-        self.causes = because
-        self.slot = slot
-        self._search = search
-        self._options = options
-        self._devices = devices
-        self._because = because
-        self._claim = search.plan.slots[slot].claim
-        self._position = -1
-        self._missing = options.count
+    search: Search
+    slot: int
+    options: Options
+    devices: Sequence[Device]
+    because: int
+    """Choices that decided which candidates there are: they have a part in every failure here."""
+    following_position: int = 0
+    missing: int = 0
+    """Devices that the request still needs; 0: all of them."""
+    bit: int = field(init=False)
+    causes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bit = self.search.next_bit
+        self.causes = self.because
+        self.missing = self.missing or self.options.count
 
     def advance(self) -> bool:
         """Try the candidates that are left."""
-        ledger, wanted, faults = self._search.ledger, self._options.wanted, self._options.faults
-        for position in range(self._position + 1, len(self._devices)):
-            device = self._devices[position]
+        ledger, wanted, faults = self.search.ledger, self.options.wanted, self.options.faults
+        claim = self.search.plan.slots[self.slot].claim
+        for position in range(self.following_position, len(self.devices)):
+            device = self.devices[position]
             if faults and device in faults:
-                self._meet_fault(device)
-            refusal = ledger.take(self._claim, wanted, device, self.bit)
+                self._meet_fault(claim, device)
+            refusal = ledger.take(claim, wanted, device, self.bit)
             if refusal is None:
-                self._position = position
+                self._remember(position)
                 return True
             self.causes |= refusal
         return False
 
-    def _meet_fault(self, device: Device) -> None:
+    def _remember(self, position: int) -> None:
+        self.following_position = position + 1
+        if self.missing == self.options.count:
+            self.search.firsts[self.slot] = (position, self.bit)
+
+    def _meet_fault(self, claim: int, device: Device) -> None:
         """A device that nothing holds and whose selector fails ends the search; one that is held is passed by."""
-        wanted = self._options.wanted
-        if self._search.ledger.is_held(self._claim, wanted, device) is None:
-            claim = self._search.plan.claims[self._claim]
-            raise InvalidClaim(describe_fault(claim, wanted, device, self._options.faults[device]))
+        wanted = self.options.wanted
+        if self.search.ledger.is_held(claim, wanted, device) is None:
+            fault = self.options.faults[device]
+            raise InvalidClaim(describe_fault(self.search.plan.claims[claim], wanted, device, fault))
 
     def undo(self) -> None:
         """Give the device back."""
-        self._search.ledger.give_back()
+        self.search.ledger.give_back()
 
     def following(self) -> Choice | None:
         """Choose the next device of the same request among the later candidates, or go on to the next request."""
-        if self._missing == 1:
-            return self._search.open(self.slot + 1)
-        choice = OneDevice(self._search, self.slot, self._options, self._devices, self._because | self.bit)
-        choice._position = self._position
-        choice._missing = self._missing - 1
-        return choice
+        if self.missing == 1:
+            return self.search.open(self.slot + 1)
+        because, position = self.because | self.bit, self.following_position
+        return OneDevice(self.search, self.slot, self.options, self.devices, because, position, self.missing - 1)
 
 
 class AllDevices:

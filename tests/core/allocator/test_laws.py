@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import msgspec
 from hypothesis import given, settings
 
-from driver.core.allocator import FIRST_FIT, Allocated, InvalidClaim, Snapshot, Unsatisfiable, allocate
-from driver.core.allocator.plans import make_plan
+from driver.core.allocator import FIRST_FIT, Allocated, InvalidClaim, Snapshot, Unsatisfiable, allocate, bounds
+from driver.core.allocator.devices import DeviceId
+from driver.core.allocator.plans import Plan, make_plan
 from driver.core.allocator.requests import compile_claim
-from driver.core.allocator.search import Search
-from driver.core.allocator.tracking import Ledger, Taken
+from driver.core.allocator.search import Outcome, Search
+from driver.core.allocator.tracking import Ledger
 from driver.model.claims import Allocation, ClaimStatus
 from driver.model.objects import ObjectMeta
 from driver.model.published import PublishedSlice
@@ -127,15 +128,35 @@ def test_without_one_of_its_devices_an_answer_is_another_one(problem: Problem) -
 def test_what_the_search_skips_holds_no_answer(problem: Problem) -> None:
     """The same search that skips nothing finds the same devices, or none either."""
     try:
-        quick, thorough = (_search(problem, is_thorough=each) for each in (False, True))
+        plan = _plan(problem)
+        quick, thorough = (_search(problem, plan, is_thorough=each) for each in (False, True))
     except InvalidClaim:
         return
-    assert [each.device.id for each in quick] == [each.device.id for each in thorough]
+    assert quick == thorough
 
 
-def _search(problem: Problem, *, is_thorough: bool) -> Sequence[Taken]:
+@EXAMPLES
+@given(clusters.problems())
+def test_what_is_proved_impossible_is_and_what_is_struck_out_is_in_no_answer(problem: Problem) -> None:
+    try:
+        plan = _plan(problem)
+        found = _search(problem, plan, is_thorough=True)
+    except InvalidClaim:
+        return
+    narrowed = bounds.prove(plan, problem.snapshot.usage, with_lists=False)
+    if isinstance(narrowed, Plan):
+        assert _search(problem, narrowed, is_thorough=False) == found
+    else:
+        assert found is None
+
+
+def _plan(problem: Problem) -> Plan:
     snapshot = problem.snapshot
     compiled = [compile_claim(claim, position, CLASSES) for position, claim in enumerate(problem.claims)]
-    plan = make_plan(snapshot.pools.gather(NODE), compiled, snapshot.usage, snapshot.evaluate)
-    ledger = Ledger(plan.pools, plan.claims, snapshot.usage, with_lists=False)
-    return ledger.taken if Search(plan, ledger, FIRST_FIT, is_thorough=is_thorough).run() else ()
+    return make_plan(snapshot.pools.gather(NODE), compiled, snapshot.usage, snapshot.evaluate)
+
+
+def _search(problem: Problem, plan: Plan, *, is_thorough: bool) -> list[DeviceId] | None:
+    ledger = Ledger(plan.pools, plan.claims, problem.snapshot.usage, with_lists=False)
+    outcome = Search(plan, ledger, FIRST_FIT, is_thorough=is_thorough).run(1_000_000)
+    return [each.device.id for each in ledger.taken] if outcome is Outcome.FOUND else None
