@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "plugin": "Run the node plugin: publish this node's devices and prepare them for containers.",
     "inventory": "Show the accelerators of this machine, as they are published, and their links.",
     "doctor": "Check everything the plugin needs on this node and in the cluster.",
+    "explain": "Say what a claim or pod has, would get, or waits for, and why.",
     "demo": "Run the driver's main job on a cluster on this machine.",
 }
 

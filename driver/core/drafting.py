@@ -20,7 +20,7 @@ from driver.model.errors import InvalidInput
 from driver.model.objects import ObjectMeta
 from driver.model.requests import DeviceClass, ResourceClaimTemplate
 from driver.model.wanted import Claim
-from driver.model.workloads import GeneratedClaim, Workload
+from driver.model.workloads import ClaimReference, GeneratedClaim, Workload, WorkloadSpec
 
 _T = TypeVar("_T")
 
@@ -31,6 +31,8 @@ _KINDS: Final = {
     "Pod": ("v1", Workload),
 }
 _UNNAMED: Final = "unnamed"
+_LAST: Final = "9999-12-31T23:59:59Z"
+"""When drafts are created: whatever exists is served before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,12 @@ def _settle(item: _Settled, place: tuple[int, str]) -> _Settled:
     meta = item.metadata
     name = meta.name or f"{meta.generate_name or _UNNAMED + '-'}{number}"
     settled = msgspec.structs.replace(
-        meta, name=name, namespace=meta.namespace or namespace, uid=f"draft-{number}", owner_references=()
+        meta,
+        name=name,
+        namespace=meta.namespace or namespace,
+        uid=f"draft-{number}",
+        owner_references=(),
+        creation_timestamp=_LAST,
     )
     return msgspec.structs.replace(item, metadata=settled)
 
@@ -166,7 +173,18 @@ def _generate(template: ResourceClaimTemplate, name: str) -> Claim:
         name=name,
         namespace=template.metadata.namespace,
         uid=f"draft-{template.metadata.namespace}-{name}",
+        creation_timestamp=_LAST,
         labels=spec.metadata.labels,
         annotations=spec.metadata.annotations,
     )
     return Claim(metadata=metadata, spec=spec.spec)
+
+
+def imagine_pod(claim: Claim) -> Workload:
+    """Return a pod that does nothing but use a claim: what would happen if somebody created one now."""
+    name = f"any pod that uses {claim.metadata.name}"
+    metadata = ObjectMeta(
+        name=name, namespace=claim.metadata.namespace, uid=f"{claim.metadata.uid}-pod", creation_timestamp=_LAST
+    )
+    entry = ClaimReference(name="claim", resource_claim_name=claim.metadata.name)
+    return Workload(metadata=metadata, spec=WorkloadSpec(resource_claims=(entry,)))

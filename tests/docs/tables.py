@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from driver import settings
 from driver.cli import commands
 from driver.cli.checks.cluster import PERMISSIONS
+from driver.cli.explain import EXIT_WAITING
 from driver.telemetry.metrics import Metrics
 from tests.docs.blocks import DOCUMENTS
 
@@ -24,9 +25,10 @@ REASONS: Final = {
     "events": "tell about claims and its Node what a person should know; works without",
 }
 EXITS: Final = {
-    0: "It worked. `doctor`: nothing failed. `plugin`: it was asked to end.",
+    0: "It worked. `doctor`: nothing failed. `plugin`: it was asked to end. `explain`: nothing waits.",
     commands.EXIT_FAILED: "It failed; the last line says why. `doctor`: at least one line is `failed`.",
     commands.EXIT_USAGE: "An option or setting is wrong; the message names it, its value and what is allowed.",
+    EXIT_WAITING: "`explain` only: something waits, for devices or for what the message names.",
     130: "Interrupted from the keyboard.",
 }
 

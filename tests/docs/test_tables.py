@@ -11,6 +11,7 @@ import yaml
 from driver import settings
 from driver.cli import commands
 from driver.cli.checks.cluster import PERMISSIONS
+from driver.cli.explain import EXIT_WAITING
 from driver.telemetry.metrics import Metrics
 from tests.docs import tables
 from tests.docs.blocks import DOCUMENTS, ROOT
@@ -48,7 +49,7 @@ def test_every_exported_metric_has_a_row() -> None:
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
-    assert {0, commands.EXIT_FAILED, commands.EXIT_USAGE, 130} == set(tables.EXITS)
+    assert {0, commands.EXIT_FAILED, commands.EXIT_USAGE, EXIT_WAITING, 130} == set(tables.EXITS)
 
 
 def test_permissions_are_the_cluster_role() -> None:

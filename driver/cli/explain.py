@@ -1,0 +1,156 @@
+"""`accel-dra explain`: why a claim or pod waits, what it has, or what a file would get before anything is created.
+
+Reads the cluster once with whatever kubectl would use, needs read rights only and changes nothing. What it says comes
+from `core.answering`, and so do the controller's Events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import click
+import yaml
+
+from driver.cli import clusters, explain_text
+from driver.cli.clusters import Look
+from driver.core import answering, drafting, policies
+from driver.core.answering import Answer, State
+from driver.core.deciding import demands
+from driver.core.deciding.stocks import DeviceStock
+from driver.core.drafting import Draft
+from driver.kube.client import Client
+from driver.model import vocabulary
+from driver.model.errors import InvalidInput, NotFound
+
+EXIT_WAITING: Final = 3
+"""Something waits: for devices, or for something else that the message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: a claim or pod by name, or the documents of a file."""
+
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+    documents: tuple[object, ...] = ()
+
+
+@click.command("explain")
+@click.argument("kind", required=False, type=click.Choice(["claim", "pod"]))
+@click.argument("name", required=False)
+@click.option("-f", "--file", help="YAML with claims, claim templates and pods; - reads standard input.")
+@click.option("-n", "--namespace", default="", help="Namespace; default: that of the kubeconfig's context.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format.")
+@click.option(
+    "--kubeconfig",
+    default="",
+    envvar="ACCEL_DRA_KUBECONFIG",
+    help="Path; default: what kubectl uses, or the pod's own.",
+)
+@click.option(
+    "--driver-name",
+    default=vocabulary.DEFAULT_DRIVER_NAME,
+    envvar="ACCEL_DRA_DRIVER_NAME",
+    show_default=True,
+    help="Driver whose AllocationPolicy counts.",
+)
+def command(**options: str | None) -> int:
+    """Say what a claim or pod has, would get, or waits for, and why. Changes nothing and needs read rights only.
+
+    \b
+    accel-dra explain claim NAME [-n NAMESPACE]    a ResourceClaim
+    accel-dra explain pod NAME [-n NAMESPACE]      all claims of a pod
+    accel-dra explain -f claims.yaml               claims, templates and pods of a file, before they are created
+
+    Exit codes: 0 all of it has devices or would get them; 1 the cluster could not be asked (the message says why);
+    2 the arguments or the file are wrong; 3 something waits.
+    """  # noqa: D301 - click's own mark for a paragraph that is not to be re-wrapped
+    question = _read_question(options)
+    found = clusters.find_access(options["kubeconfig"] or "", os.environ)
+    question = replace(question, namespace=question.namespace or found.namespace or "default")
+    with contextlib.closing(Client(found)) as client:
+        answers, others = answer(client, question, str(options["driver_name"]))
+    write = explain_text.encode if options["output"] == "json" else explain_text.show
+    click.echo(write(answers, others), nl=False)
+    return EXIT_WAITING if any(each.state is State.WAITING for each in answers) else 0
+
+
+def answer(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:
+    """Return the answer for each claim that is asked about, and the documents that have no devices.
+
+    Raises `NotFound` for an object that does not exist, `InvalidInput` for a wrong file, and what `clusters.look` does.
+    """
+    if question.documents:
+        return _answer_documents(client, question, driver)
+    seen = clusters.look(client)
+    return _answer_object(seen, question, _answer_all(seen, driver)), ()
+
+
+def _read_question(options: Mapping[str, str | None]) -> Question:
+    kind, name, file = options["kind"], options["name"], options["file"]
+    if (file is None) == (name is None) or (file is not None and kind is not None):
+        given = " ".join(filter(None, (kind, name, f"-f {file}" if file is not None else "")))
+        raise InvalidInput("explain", given, "claim NAME, pod NAME, or -f FILE")
+    namespace = options["namespace"] or ""
+    if file is None:
+        return Question(kind or "", name or "", namespace)
+    documents = tuple(each for each in _load(file) if each is not None)
+    if not documents:
+        raise InvalidInput("file", file, "at least one document")
+    return Question(namespace=namespace, documents=documents)
+
+
+def _load(file: str) -> list[object]:
+    """Return the documents of a file. Raises `InvalidInput` if it cannot be read or is not YAML."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return list(yaml.safe_load_all(text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInput("file", file, f"a readable file of YAML documents ({reason})") from error
+
+
+def _answer_all(seen: Look, driver: str) -> Mapping[str, Answer]:
+    stock = DeviceStock(seen.slices, seen.world.classes)
+    return answering.answer_all(
+        seen.world, seen.snapshot, stock, lambda claim: policies.find(claim, seen.world.classes, driver)
+    )
+
+
+def _answer_object(seen: Look, question: Question, answers: Mapping[str, Answer]) -> list[Answer]:
+    key = f"{question.namespace}/{question.name}"
+    if question.kind == "claim":
+        claim = seen.world.claims.get(key)
+        if claim is None:
+            raise NotFound(f"there is no ResourceClaim {question.name} in namespace {question.namespace}")
+        return [answers[claim.metadata.uid]]
+    pod = seen.world.pods.get(key)
+    if pod is None:
+        raise NotFound(f"there is no pod {question.name} with claims in namespace {question.namespace}")
+    claims, missing = demands.claims_of(pod, seen.world)
+    if missing:
+        raise NotFound(f"pod {question.name} waits for {missing}, which does not exist (yet)")
+    return [answers[claim.metadata.uid] for claim in claims]
+
+
+def _answer_documents(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:
+    draft = drafting.read(question.documents, question.namespace)
+    templates = clusters.fetch_templates(client, draft.missing_templates)
+    draft = drafting.expand(replace(draft, templates=(*draft.templates, *templates)))
+    seen = clusters.add(clusters.look(client), _complete(draft))
+    answers = _answer_all(seen, driver)
+    return [answers[claim.metadata.uid] for claim in draft.claims], draft.others
+
+
+def _complete(draft: Draft) -> Draft:
+    """Return the draft with a pod for every claim that no pod of the file uses, as if somebody had created one."""
+    used = {(pod.metadata.namespace, pod.claim_name(entry)) for pod in draft.pods for entry in pod.spec.resource_claims}
+    unused = (claim for claim in draft.claims if (claim.metadata.namespace, claim.metadata.name) not in used)
+    return replace(draft, pods=(*draft.pods, *map(drafting.imagine_pod, unused)))

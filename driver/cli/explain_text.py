@@ -1,0 +1,62 @@
+"""What `accel-dra explain` prints: a block for each claim, or one JSON document. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from driver.core.answering import Answer, State
+
+_MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
+
+
+def show(answers: Sequence[Answer], others: Sequence[str]) -> str:
+    """Return the text for a terminal."""
+    lines = [line for answer in answers for line in _show(answer)]
+    if not answers:
+        lines.append("Nothing here asks for devices.")
+    if others:
+        lines.append(f"Without devices, left out: {', '.join(others)}.")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _show(answer: Answer) -> Iterator[str]:
+    pod = f" of pod {answer.pod.metadata.name}" if answer.pod is not None else ""
+    parts = answer.message.split("; ")
+    reason = f" ({answer.reason})" if answer.reason else ""
+    yield f"{_MARKS[answer.state]} claim {answer.claim}{pod}: {_SAYS[answer.state]}{reason}"
+    for part in parts:
+        yield f"    {part}"
+
+
+_SAYS: Final = {
+    State.ALLOCATED: "allocated",
+    State.WOULD_BE_ALLOCATED: "would be allocated",
+    State.WAITING: "waits",
+}
+
+
+def encode(answers: Sequence[Answer], others: Sequence[str]) -> str:
+    """Return one JSON document: `claims` in order, and `others`, the documents that have no devices."""
+    document = {"claims": [_describe(answer) for answer in answers], "others": list(others)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _describe(answer: Answer) -> dict[str, object]:
+    devices = answer.allocation.devices.results if answer.allocation else ()
+    return {
+        "namespace": answer.claim.metadata.namespace,
+        "name": answer.claim.metadata.name,
+        "pod": answer.pod.metadata.name if answer.pod else None,
+        "state": answer.state.value,
+        "allocator": answer.by.value if answer.by else None,
+        "reason": answer.reason or None,
+        "message": answer.message,
+        "node": answer.node or None,
+        "devices": [
+            {"request": each.request, "driver": each.driver, "pool": each.pool, "device": each.device}
+            for each in devices
+        ],
+    }
