@@ -14,6 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
+from driver import vendors
 from driver.cli import demo_text
 from driver.model.errors import DriverError, InvalidInput
 from driver.simulation import manifests, workloads
@@ -39,6 +40,8 @@ SECONDS_BEFORE_PROGRESS: Final = 1.0
 def run(examples: Sequence[str], vendor: str, port: int, *, serve: bool) -> bool:
     """Run the demo; return whether every workload behaved as promised. Raises `DriverError`."""
     folders = _find(examples or SELECTION)
+    if vendor not in vendors.names():
+        raise InvalidInput("vendor", vendor, " or ".join(vendors.names()))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPE_WIDTH)

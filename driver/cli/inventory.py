@@ -26,7 +26,7 @@ from driver.core import fencing, inventory, topology, topology_svg, topology_tex
 from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
-from driver.model.errors import InvalidInput, Unavailable
+from driver.model.errors import DriverError, InvalidInput, Unavailable
 from driver.settings import Settings
 
 FORMATS: Final = ("table", "wide", "json", "yaml", "svg")
@@ -81,7 +81,7 @@ def command(settings: Settings, form: str, picture: bool, svg: str | None) -> No
 
 
 def look(settings: Settings) -> Inventory:
-    """Ask the vendor's hardware. Raises click's own error, exit code 1, while there is no driver."""
+    """Ask the vendor's hardware. Raises click's own error, exit code 1, without a driver or if the vendor breaks."""
     vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
     with _progress(f"Asking the {settings.vendor} driver…"):
         try:
@@ -89,6 +89,11 @@ def look(settings: Settings) -> Inventory:
         except Unavailable as error:
             hint = "`accel-dra doctor` says what is missing; `--vendor simulated` shows an example machine"
             raise click.ClickException(f"{error}\n{hint}") from error
+        except DriverError:
+            raise
+        except Exception as error:
+            text = f"the vendor {vendor.name} is broken, it cannot say what is there: {vendors.describe(error)}"
+            raise click.ClickException(text) from error
 
 
 def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> dict[str, object]:

@@ -42,15 +42,14 @@ class KubeletServers:
         self._running: list[_Running] = []
 
     def start(self) -> None:
-        """Serve DRA, then registration.
+        """Serve DRA, then registration. The folder of the registration socket is the kubelet's and must be there.
 
         Raises `Conflict` if another plugin serves these sockets, `InvalidInput` or `StorageFailed` if they cannot be
         made; then nothing is left running.
         """
+        _make_folder(Path(self._paths.dra).parent)
         for path in (self._paths.dra, self._paths.registration):
-            folder = Path(path).parent
-            _make_folder(folder)
-            sockets.sweep(folder, self._driver)
+            sockets.sweep(Path(path).parent, self._driver)
         try:
             for path, handlers, threads in (
                 (

@@ -70,6 +70,14 @@ class PublishFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchFailed:
+    """What others do to our slices cannot be heard for now; the watch begins again by itself."""
+
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class FieldsDropped:
     """The API server stored less than we sent: a feature of it is off."""
 
@@ -156,6 +164,13 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryAwaited:
+    """The folder in which the kubelet looks for plugins is not there; registration waits for it."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class HealthUnavailable:
     """The vendor's stream of health events broke; it is listened to again. Devices are served as before."""
 
@@ -179,6 +194,7 @@ Occurrence = (
     | HardwareUnavailable
     | SlicesPublished
     | PublishFailed
+    | WatchFailed
     | FieldsDropped
     | DevicesWithheld
     | AuthorityPublished
@@ -188,6 +204,7 @@ Occurrence = (
     | StaleClaimReleased
     | MetadataFailed
     | Registered
+    | RegistryAwaited
     | HealthReported
     | HealthUnavailable
 )

@@ -36,7 +36,7 @@ from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory, Snapshot
-from driver.model.occurrences import Registered
+from driver.model.occurrences import Registered, RegistryAwaited
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
 from driver.node.publishing import Place
@@ -53,6 +53,8 @@ from driver.telemetry.metrics import Metrics
 _FIRST_LOOK_SECONDS: Final = 10.0
 """How long recovery waits for the hardware: claims from before a reboot are rebuilt from what is there now."""
 _GLANCE_SECONDS: Final = 0.1
+_REGISTRY_SECONDS: Final = 0.5
+"""Between two looks for the kubelet's registration folder."""
 _GRACE_SECONDS: Final = 5.0
 """For calls of the kubelet that are under way when the plugin ends; it repeats those that are cut off."""
 
@@ -119,13 +121,29 @@ class Plugin:
             return
         self._preparer.recover()
         self._preparer.start_collecting()
-        self._servers.start()
+        if self._wait_for_registry():
+            self._servers.start()
 
     def _wait_for_hardware(self) -> None:
         end = time.monotonic() + _FIRST_LOOK_SECONDS
         while not self._scanner.scanned.wait(_GLANCE_SECONDS):
             if self._stopping.is_set() or time.monotonic() > end:
                 return
+
+    def _wait_for_registry(self) -> bool:
+        """Wait for the folder that the kubelet makes when it starts; False if the plugin is to end instead.
+
+        Made here, a folder with a mistyped name would be one that no kubelet ever looks at.
+        """
+        if not self._has_registry():
+            self._teller.tell(RegistryAwaited(self._settings.kubelet_registry_dir))
+        while not self._has_registry():
+            if self._stopping.wait(_REGISTRY_SECONDS):
+                break
+        return not self._stopping.is_set()
+
+    def _has_registry(self) -> bool:
+        return Path(self._settings.kubelet_registry_dir).is_dir()
 
     def stop(self) -> None:
         """Stop the parts in order. Safe after a start that failed half-way."""
@@ -235,7 +253,9 @@ class Plugin:
     def _explain_waiting(self) -> bytes:
         registered = "yes" if self._accepted.is_set() else "no"
         published = "yes" if self._publisher.published.is_set() else "no"
-        return f"registered with the kubelet: {registered}; slices published: {published}\n".encode()
+        folder = self._settings.kubelet_registry_dir
+        missing = "" if self._has_registry() else f" ({folder} does not exist; see --kubelet-registry-dir)"
+        return f"registered with the kubelet: {registered}{missing}; slices published: {published}\n".encode()
 
 
 def _log_fault(operation: str, error: Exception) -> None:

@@ -21,7 +21,7 @@ from driver.kube.client import Client
 from driver.kube.watching import Change, Pace, Source, Watch, What
 from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
-from driver.model.occurrences import Emit, PublishFailed
+from driver.model.occurrences import Emit, PublishFailed, WatchFailed
 from driver.model.slices import Device, ResourceSlice
 from driver.node.publishing import Place, Rounds
 
@@ -203,4 +203,4 @@ class Publisher:
             self._condition.notify()
 
     def _complain(self, error: Exception) -> None:
-        self._emit(PublishFailed(type(error).__name__, f"watching our slices: {error}", 0.0))
+        self._emit(WatchFailed(type(error).__name__, str(error)))

@@ -70,6 +70,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.HardwareUnavailable: "hardware not available, waiting for it",
     occurrences.SlicesPublished: "slices published",
     occurrences.PublishFailed: "publishing slices failed, trying again",
+    occurrences.WatchFailed: "watching our slices failed, beginning again",
     occurrences.FieldsDropped: "the API server dropped fields of a slice",
     occurrences.DevicesWithheld: "devices that cannot be published",
     occurrences.AuthorityPublished: "who allocates the devices of this pool",
@@ -79,6 +80,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.StaleClaimReleased: "a claim that exists no longer was unprepared",
     occurrences.MetadataFailed: "device metadata could not be written, the claim is prepared without",
     occurrences.Registered: "the kubelet answered to our registration",
+    occurrences.RegistryAwaited: "waiting for the kubelet's registration folder; is --kubelet-registry-dir right?",
     occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",
     occurrences.HealthReported: "health of a device changed",
 }
@@ -111,6 +113,8 @@ def _level(occurrence: Occurrence) -> int:
         case (
             occurrences.HardwareUnavailable()
             | occurrences.PublishFailed()
+            | occurrences.WatchFailed()
+            | occurrences.RegistryAwaited()
             | occurrences.FieldsDropped()
             | occurrences.MetadataFailed()
             | occurrences.HealthUnavailable()

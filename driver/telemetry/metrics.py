@@ -86,7 +86,7 @@ class Metrics:
                 self._hardware.set(0)
             case occurrences.SlicesPublished():
                 self._count_published(occurrence)
-            case occurrences.PublishFailed():
+            case occurrences.PublishFailed() | occurrences.WatchFailed():
                 self._publish_errors.labels(occurrence.reason).inc()
             case occurrences.FieldsDropped():
                 for feature in occurrence.features:

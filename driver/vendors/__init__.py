@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 
 from driver.contract import Create, Roots, Vendor
-from driver.model.errors import InvalidInput
+from driver.model.errors import DriverError, InvalidInput
 
 
 def names() -> tuple[str, ...]:
@@ -16,12 +16,24 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, roots: Roots, options: Mapping[str, str]) -> Vendor:
-    """Import `driver.vendors.<name>` and create its vendor. Raises `InvalidInput` for an unknown name or option."""
+    """Import `driver.vendors.<name>` and create its vendor. Raises `DriverError`; `InvalidInput` for an unknown
+    name or option.
+    """
     if name not in names():
         raise InvalidInput("vendor", name, " or ".join(names()))
     try:
         create: Create = importlib.import_module(f"{__name__}.{name}").create
     except Exception as error:
-        allowed = f"a vendor whose folder can be imported and has create(); this one: {type(error).__name__}: {error}"
+        allowed = f"a vendor whose folder can be imported and has create(); this one: {describe(error)}"
         raise InvalidInput("vendor", name, allowed) from error
-    return create(roots, options)
+    try:
+        return create(roots, options)
+    except DriverError:
+        raise
+    except Exception as error:
+        raise DriverError(f"the vendor {name} cannot be used, it is broken: {describe(error)}") from error
+
+
+def describe(error: Exception) -> str:
+    """Return a defect in one line: what Python calls it, and what it says."""
+    return f"{type(error).__name__}: {error}"

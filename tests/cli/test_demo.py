@@ -78,10 +78,25 @@ def test_an_unknown_example_is_an_error_that_lists_the_known_ones(folder: Path) 
     assert "nvlink-pair" in done.stderr
 
 
-def test_a_vendor_that_does_not_exist_is_reported_in_its_plugins_words(folder: Path) -> None:
+def test_a_vendor_that_does_not_exist_is_a_wrong_argument(folder: Path) -> None:
     done = _run(folder, "--vendor", "acme")
+    assert done.returncode == 2
+    assert done.stderr == "accel-dra: vendor: 'acme' is not allowed; allowed: nvidia or simulated\n"
+
+
+def test_a_vendor_whose_plugin_does_not_start_is_reported_in_its_words(folder: Path) -> None:
+    code = f"""
+import sys
+from driver import vendors
+from driver.cli import demo_flow
+sys.path.insert(0, {str(ROOT)!r})
+vendors.names = lambda: ("acme",)
+from driver.__main__ import main
+main()
+"""
+    done = _run(folder, "--vendor", "acme", code=code)
     assert done.returncode == 1
-    assert "'acme' is not allowed" in done.stderr
+    assert "'acme' is not allowed" in done.stderr, "the plugin says it, in a process of its own"
     assert "Traceback" not in done.stderr.partition("the plugin on")[0]
 
 

@@ -58,6 +58,30 @@ def test_the_controllers_pool_is_shown_as_what_it_is() -> None:
     assert [device["taints"] for device in document["devices"]] == [fence] * 8
 
 
+@pytest.mark.parametrize("code", ["raise ZeroDivisionError('a defect')", "return None.accelerators"])
+def test_a_vendor_that_breaks_is_one_sentence(code: str) -> None:
+    start = f"""
+import sys
+from driver import vendors
+from driver.__main__ import main
+load = vendors.load
+def broken(*arguments):
+    vendor = load(*arguments)
+    class Broken(type(vendor)):
+        def snapshot(self):
+            {code}
+    vendor.__class__ = Broken
+    return vendor
+vendors.load = broken
+sys.argv = ["accel-dra", "inventory", "--vendor", "simulated"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: the vendor simulated is broken, it cannot say what is there: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_columns_that_say_nothing_are_left_out() -> None:
     assert "INTERCONNECT" in show().splitlines()[0]
     assert "INTERCONNECT" not in show(node="l40s").splitlines()[0]

@@ -95,6 +95,7 @@ def open_site(server: ApiServer, token: str) -> Iterator[Site]:
             )
         )
         health = root / "health"
+        (root / "r").mkdir()
         settings = Settings(
             node_name=NODE,
             vendor="simulated",

@@ -20,7 +20,7 @@ from driver.kubelet.pb.dra.v1 import api_pb2 as v1
 from driver.kubelet.pb.dra.v1beta1 import api_pb2 as v1beta1
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
 from driver.kubelet.servers import KubeletServers
-from driver.model.errors import Conflict, InvalidInput, Unavailable
+from driver.model.errors import Conflict, InvalidInput, StorageFailed, Unavailable
 from driver.model.occurrences import Registered
 from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
 
@@ -73,6 +73,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def paths(folder: Path) -> sockets.Sockets:
+    (folder / "registry").mkdir()
     return sockets.name(DRIVER, str(folder / "plugins"), str(folder / "registry"), "")
 
 
@@ -318,7 +319,6 @@ def test_a_second_start_is_refused_and_harms_nothing(dra: grpc.Channel, plugin: 
 
 def test_a_start_that_fails_half_way_leaves_nothing_running(plugin: Plugin, paths: sockets.Sockets) -> None:
     blocker = Path(paths.registration)
-    blocker.parent.mkdir(parents=True)
     blocker.write_text("in the way")
     broken = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
     with pytest.raises(InvalidInput):
@@ -344,7 +344,18 @@ def test_what_a_killed_instance_left_is_cleared_at_start(plugin: Plugin, paths: 
     running.stop(0)
 
 
+def test_the_kubelets_folder_is_not_made(plugin: Plugin, folder: Path) -> None:
+    paths = sockets.name(DRIVER, str(folder / "plugins"), str(folder / "registri"), "")
+    running = KubeletServers(DRIVER, paths, plugin.service(), plugin.health(), plugin.heard.append)
+    with pytest.raises(StorageFailed, match="registri"):
+        running.start()
+    running.stop(0)
+    assert not (folder / "registri").exists()
+    assert not Path(paths.dra).exists()
+
+
 def test_two_pods_serve_side_by_side_in_a_rolling_update(plugin: Plugin, folder: Path) -> None:
+    (folder / "r").mkdir()
     pods = [
         KubeletServers(DRIVER, named, plugin.service(), plugin.health(), plugin.heard.append)
         for named in (sockets.name(DRIVER, str(folder / "p"), str(folder / "r"), uid) for uid in ("one", "two"))

@@ -27,7 +27,7 @@ def hang(refs):
     called.set()
     threading.Event().wait()
 with tempfile.TemporaryDirectory(prefix="dra-") as folder:
-    paths = sockets.name("d.example.com", folder + "/p", folder + "/r", "")
+    paths = sockets.name("d.example.com", folder + "/p", folder, "")
     health = HealthService("n", tuple, print)
     servers = KubeletServers("d.example.com", paths, DraService(hang, hang, print), health, print)
     servers.start()

@@ -47,6 +47,7 @@ class Site:
         self.folder = folder
         self.port = _free_port()
         self.health = folder / "health"
+        (folder / "r").mkdir()
         server.store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
 
     def settings(self, **changes: object) -> Settings:
@@ -300,6 +301,44 @@ def test_the_api_server_may_be_away_at_the_start(site: Site) -> None:
         assert "slices published: no" in site.get("/readyz")[1]
 
 
+def test_a_plugin_without_a_kubelet_publishes_and_waits_for_its_folder(site: Site) -> None:
+    registry = site.folder / "r"
+    registry.rmdir()
+    plugin = Plugin(site.settings())
+    starting = threading.Thread(target=plugin.start)
+    starting.start()
+    try:
+        wait_until(site.list_devices, "slices")
+        wait_until(lambda: "does not exist" in site.get("/readyz")[1], "the reason")
+        code, text = site.get("/readyz")
+        assert (code, text.split(";")[0]) == (503, f"registered with the kubelet: no ({registry} does not exist")
+        assert "--kubelet-registry-dir" in text
+        assert site.get("/healthz")[0] == 200
+        assert not registry.exists(), "a folder that was mistyped is not made"
+        registry.mkdir()
+        site.register()
+        wait_until(lambda: plugin.ready, "ready")
+    finally:
+        starting.join()
+        plugin.stop()
+
+
+def test_sigterm_ends_a_plugin_that_waits_for_a_kubelet(site: Site) -> None:
+    settings = site.settings()
+    (site.folder / "r").rmdir()
+    arguments = ["--node-name", NODE, "--vendor", "simulated", "--kubeconfig", settings.kubeconfig]
+    arguments += ["--kubelet-plugins-dir", settings.kubelet_plugins_dir, "--cdi-root", settings.cdi_root]
+    arguments += ["--kubelet-registry-dir", settings.kubelet_registry_dir, "--log-format", "json"]
+    with _command(*arguments) as process:
+        wait_until(site.list_devices, "slices")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not (site.folder / "r").exists()
+    [line] = [line for line in map(json.loads, log.splitlines()) if "--kubelet-registry-dir" in line["message"]]
+    assert (line["level"], line["folder"]) == ("warning", settings.kubelet_registry_dir)
+
+
 def test_a_state_folder_that_cannot_be_used_is_one_sentence(site: Site) -> None:
     (site.folder / "file").write_text("")
     with pytest.raises(StorageFailed, match="file"):
@@ -370,7 +409,7 @@ def test_sigterm_ends_a_plugin_whose_first_look_hangs(site: Site) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0
-    assert not (site.folder / "r").exists(), "it never registered"
+    assert list((site.folder / "r").iterdir()) == [], "it never registered"
 
 
 def _answers(site: Site) -> bool:

@@ -23,6 +23,7 @@ from driver.model.occurrences import (
     Occurrence,
     PublishFailed,
     SlicesPublished,
+    WatchFailed,
 )
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
 from driver.node.publisher import Publisher, Timing
@@ -289,8 +290,8 @@ def test_pauses_grow_are_jittered_and_keep_retry_after(server: SliceServer) -> N
 
 
 def own_pauses(plugin: Plugin) -> list[float]:
-    """Pauses after rounds that failed; the watch has its own."""
-    return [each.retry_in for each in plugin.failures() if "watching" not in each.error]
+    """Pauses after rounds that failed."""
+    return [each.retry_in for each in plugin.failures()]
 
 
 def test_the_first_pause_is_short_again_after_a_success(server: SliceServer) -> None:
@@ -317,8 +318,11 @@ def test_a_watch_that_is_not_permitted_is_told_and_slices_are_published_all_the_
     server.watches_fail = True
     with Plugin(server, make(1)) as plugin:
         plugin.wait()
-        wait_until(lambda: any(each.reason == "Forbidden" for each in plugin.failures()))
-    assert "watching our slices: cannot watch resourceslices" in plugin.failures()[0].error
+        wait_until(lambda: any(isinstance(each, WatchFailed) for each in plugin.told))
+    assert plugin.failures() == []
+    told = next(each for each in plugin.told if isinstance(each, WatchFailed))
+    assert told.reason == "Forbidden"
+    assert "cannot watch resourceslices" in told.error
 
 
 def test_a_bug_is_reported_and_does_not_end_the_publisher(server: SliceServer) -> None:

@@ -59,6 +59,8 @@ def test_every_occurrence_is_understood() -> None:
     for occurrence in (
         occurrences.SlicesPublished("n", 2, 1, 8, 1, 2, 3, 0.1),
         occurrences.PublishFailed("Unavailable", "away", 1.0),
+        occurrences.WatchFailed("Forbidden", "no"),
+        occurrences.RegistryAwaited("/var/lib/kubelet/plugins_registry"),
         occurrences.FieldsDropped("n", "s", ("taints",), ("DRADeviceTaints",)),
         occurrences.RecordQuarantined("p", "r"),
         occurrences.StaleClaimReleased("a/b (u)", "it exists no longer"),
@@ -72,6 +74,7 @@ def test_every_occurrence_is_understood() -> None:
         "accel_dra_pool_generation 2.0",
         'accel_dra_slice_writes_total{operation="delete"} 3.0',
         'accel_dra_publish_errors_total{reason="Unavailable"} 1.0',
+        'accel_dra_publish_errors_total{reason="Forbidden"} 1.0',
         'accel_dra_fields_dropped_total{feature="DRADeviceTaints"} 1.0',
         "accel_dra_records_quarantined_total 1.0",
         "accel_dra_stale_claims_released_total 1.0",
