@@ -121,7 +121,7 @@ def test_beside_a_running_plugin_everything_is_in_order(machine: Machine) -> Non
     assert [finding for finding in report["findings"] if finding["level"] != "ok"] == []
     texts = {finding["check"]: finding["text"] for finding in report["findings"]}
     assert texts["registration"].startswith("the plugin serves on ")
-    assert texts["slices"] == "8 devices in 1 slice of node node-a"
+    assert texts["slices"] == "8 devices in 1 slice of node node-a, allocated by kube-scheduler"
 
 
 def test_it_takes_the_options_that_it_looks_at() -> None:
