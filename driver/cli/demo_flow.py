@@ -52,7 +52,7 @@ def run(examples: Sequence[str], vendor: str, port: int, *, serve: bool) -> bool
         reports = [_run_example(console, cluster, folder) for folder in folders]
         demo_text.show_summary(console, reports, time.monotonic() - started)
         if serve:
-            _serve(console, cluster)
+            _serve(console, cluster, reports)
     return not any(report.problem for report in reports)
 
 
@@ -91,8 +91,8 @@ def _run_example(console: Console, cluster: Cluster, folder: Path) -> workloads.
     return report
 
 
-def _serve(console: Console, cluster: Cluster) -> None:
-    demo_text.show_access(console, cluster.kubeconfig, manifests.find("examples"), NAMESPACE)
+def _serve(console: Console, cluster: Cluster, reports: Sequence[workloads.Report]) -> None:
+    demo_text.show_access(console, cluster.kubeconfig, manifests.find("examples"), NAMESPACE, reports)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
 

@@ -120,13 +120,14 @@ def show_summary(console: Console, reports: Sequence[Report], seconds: float) ->
     console.print(Text(f"{good} of {len(reports)} workloads behaved as promised, in {seconds:.1f} s.", style=style))
 
 
-def show_access(console: Console, kubeconfig: Path, examples: Path, namespace: str) -> None:
-    """Print how to reach the cluster with kubectl."""
+def show_access(console: Console, kubeconfig: Path, examples: Path, namespace: str, reports: Sequence[Report]) -> None:
+    """Print how to reach the cluster with kubectl, and where to look first: at a pod that waits, if one does."""
+    waiting = next((f"pod {report.name}" for report in reports if report.phase == "Pending"), "pods")
     lines = (
         f"export KUBECONFIG={kubeconfig}",
         "kubectl get nodes,resourceslices,deviceclasses",
         f"kubectl -n {namespace} get pods,resourceclaims",
-        f"kubectl -n {namespace} describe pod unsatisfiable",
+        f"kubectl -n {namespace} describe {waiting}",
         f"kubectl apply -f {examples / 'shared-gpu'}",
         "kubectl get pods -w",
     )

@@ -167,6 +167,7 @@ def test_serving_lasts_until_it_is_ended_and_leaves_nothing(folder: Path, number
         text = served.wait_for("kubectl get pods -w")
         found = re.search(r"export KUBECONFIG=(\S+)", text)
         assert found is not None
+        assert "kubectl -n demo describe pods\n" in text, "the pod that waits was not run"
         kubeconfig = Path(found[1])
         client = Client(access.load(str(kubeconfig), {}))
         assert Objects(client).get(PODS, "single-gpu", "demo").status.phase == "Running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -71,6 +72,21 @@ def test_the_summary_counts() -> None:
     console = _console()
     demo_text.show_summary(console, [good, bad], 1.26)
     assert console.export_text().strip() == "1 of 2 workloads behaved as promised, in 1.3 s."
+
+
+def _access(*reports: Report) -> str:
+    console = _console()
+    demo_text.show_access(console, Path("/tmp/config"), Path("/examples"), "demo", reports)
+    return console.export_text()
+
+
+def test_the_way_to_the_cluster_leads_to_a_pod_that_waits() -> None:
+    runs, waits = Report("a", "A", "Running", 0.1), Report("b", "B", "Pending", 0.1)
+    text = _access(runs, waits)
+    assert "export KUBECONFIG=/tmp/config\n" in text
+    assert "kubectl apply -f /examples/shared-gpu\n" in text
+    assert "kubectl -n demo describe pod b\n" in text
+    assert "kubectl -n demo describe pods\n" in _access(runs)
 
 
 def test_nodes_are_summed_up() -> None:
