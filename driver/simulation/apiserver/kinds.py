@@ -283,13 +283,37 @@ _APPS = (
         generation=True,
         subresources=(_status("DaemonSet"),),
     ),
+    Resource(
+        "apps",
+        "v1",
+        "deployments",
+        "Deployment",
+        namespaced=True,
+        short=("deploy",),
+        categories=("all",),
+        generation=True,
+        subresources=(_status("Deployment"),),
+    ),
+)
+
+_POLICY = (
+    Resource(
+        "policy",
+        "v1",
+        "poddisruptionbudgets",
+        "PodDisruptionBudget",
+        namespaced=True,
+        short=("pdb",),
+        generation=True,
+        subresources=(_status("PodDisruptionBudget"),),
+    ),
 )
 
 _COORDINATION = (
     Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True, conditional=True, create_on_update=True),
 )
 
-RESOURCES: Final = _CORE + _ADMISSION + _APPS + _COORDINATION + _EVENTS + _RBAC + _DRA
+RESOURCES: Final = _CORE + _ADMISSION + _APPS + _COORDINATION + _EVENTS + _POLICY + _RBAC + _DRA
 """Every stored resource, each group's in the order of discovery."""
 
 

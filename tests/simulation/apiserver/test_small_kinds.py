@@ -13,6 +13,8 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 DAEMONS = "/apis/apps/v1/namespaces/default/daemonsets"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 RULE = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
 ROLE = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}
 
@@ -109,6 +111,28 @@ BAD = [
         named(spec={"policyName": "p", "validationActions": ["Shout"]}),
         'spec.validationActions[0]: Unsupported value: "Shout": supported values: "Audit", "Deny", "Warn"',
         id="action",
+    ),
+    pytest.param(DEPLOYMENTS, daemon_set(selector=None), "spec.selector: Required", id="no selector of replicas"),
+    pytest.param(
+        DEPLOYMENTS, daemon_set(strategy={"type": "Slow"}), 'strategy.type: Unsupported value: "Slow"', id="strategy"
+    ),
+    pytest.param(
+        DEPLOYMENTS,
+        daemon_set(strategy={"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
+        "may not be specified when strategy `type` is 'Recreate'",
+        id="recreate by steps",
+    ),
+    pytest.param(
+        DEPLOYMENTS,
+        daemon_set(strategy={"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}),
+        "may not be 0 when `maxSurge` is 0",
+        id="no step",
+    ),
+    pytest.param(
+        BUDGETS,
+        named(spec={"minAvailable": 1, "maxUnavailable": 1}),
+        "minAvailable and maxUnavailable cannot be both set",
+        id="two limits",
     ),
     pytest.param(DAEMONS, daemon_set(selector=None), "spec.selector: Required", id="no selector"),
     pytest.param(
@@ -219,3 +243,24 @@ def test_a_lease_is_taken_and_renewed(api: Asking) -> None:
     made["spec"]["renewTime"] = "2026-01-01T00:00:05.123456Z"
     assert api.ok("PUT", f"{LEASES}/n", made)["spec"]["renewTime"] == "2026-01-01T00:00:05.123456Z"
     assert api.refused("PUT", f"{LEASES}/n", made)[0] == 409
+
+
+def test_a_deployment_has_the_defaults_of_kubernetes(api: Asking) -> None:
+    made = api.ok("POST", DEPLOYMENTS, daemon_set())
+    spec = made["spec"]
+    assert (spec["replicas"], spec["revisionHistoryLimit"], spec["progressDeadlineSeconds"]) == (1, 10, 600)
+    assert spec["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
+    }
+    assert spec["template"]["spec"]["serviceAccount"] == "driver"
+    code, message = api.refused(
+        "PATCH", f"{DEPLOYMENTS}/n", {"spec": {"selector": {"matchLabels": {"app": "other"}}}}, content_type=MERGE
+    )
+    assert (code, "field is immutable" in message) == (422, True)
+
+
+def test_a_budget_is_stored_and_speaks_of_no_pods(api: Asking) -> None:
+    made = api.ok("POST", BUDGETS, named(spec={"maxUnavailable": "50%", "selector": {"matchLabels": {"app": "x"}}}))
+    assert made["spec"]["maxUnavailable"] == "50%"
+    assert made["status"]["disruptionsAllowed"] == 0

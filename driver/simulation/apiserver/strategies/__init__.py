@@ -8,12 +8,12 @@ from driver.simulation.apiserver.kinds import Resource
 from driver.simulation.apiserver.strategies.base import Strategy, World
 from driver.simulation.apiserver.strategies.claims import ClaimStrategy
 from driver.simulation.apiserver.strategies.classes import ClassStrategy, TemplateStrategy
+from driver.simulation.apiserver.strategies.controlled import BudgetStrategy, DaemonSetStrategy, DeploymentStrategy
 from driver.simulation.apiserver.strategies.events import EventStrategy
 from driver.simulation.apiserver.strategies.pods import PodStrategy
 from driver.simulation.apiserver.strategies.slices import SliceStrategy
 from driver.simulation.apiserver.strategies.small import (
     BindingStrategy,
-    DaemonSetStrategy,
     LeaseStrategy,
     NamespaceStrategy,
     NodeStrategy,
@@ -27,11 +27,13 @@ _STRATEGIES: Final[dict[str, type[Strategy]]] = {
     "clusterrolebindings": BindingStrategy,
     "clusterroles": RoleStrategy,
     "daemonsets": DaemonSetStrategy,
+    "deployments": DeploymentStrategy,
     "deviceclasses": ClassStrategy,
     "events": EventStrategy,
     "leases": LeaseStrategy,
     "namespaces": NamespaceStrategy,
     "nodes": NodeStrategy,
+    "poddisruptionbudgets": BudgetStrategy,
     "pods": PodStrategy,
     "resourceclaims": ClaimStrategy,
     "resourceclaimtemplates": TemplateStrategy,

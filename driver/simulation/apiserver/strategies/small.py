@@ -1,4 +1,4 @@
-"""The kinds with few rules: nodes, namespaces, events, leases, RBAC, admission policies, DaemonSets, secrets."""
+"""The kinds with few rules: nodes, namespaces, events, leases, RBAC, admission policies, secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from driver.simulation.apiserver.checking import (
     unsupported,
 )
 from driver.simulation.apiserver.strategies.base import Strategy, keep
-from driver.simulation.apiserver.strategies.pod_defaults import default_pod_spec
 from driver.simulation.apiserver.tidying import same
 from driver.simulation.apiserver.values import Json, JsonObject, items, metadata, obj, text
 
@@ -220,44 +219,6 @@ class PolicyBindingStrategy(Strategy):
         for index, action in enumerate(items(spec.get("validationActions"))):
             if action not in {"Deny", "Warn", "Audit"}:
                 faults.append(unsupported(f"spec.validationActions[{index}]", action, ("Audit", "Deny", "Warn")))
-        return faults
-
-
-class DaemonSetStrategy(Strategy):
-    """DaemonSets are stored; nobody starts their pods."""
-
-    def default(self, value: JsonObject) -> None:
-        """Rolling update, one unavailable, ten revisions, and the template's pod defaults."""
-        spec = obj(value.get("spec"))
-        strategy = obj(spec.setdefault("updateStrategy", {}))
-        if not strategy.get("type"):
-            strategy["type"] = "RollingUpdate"
-        if strategy["type"] == "RollingUpdate":
-            rolling = obj(strategy.setdefault("rollingUpdate", {}))
-            rolling.setdefault("maxUnavailable", 1)
-            rolling.setdefault("maxSurge", 0)
-        spec.setdefault("revisionHistoryLimit", 10)
-        template = obj(obj(spec.get("template")).setdefault("spec", {}))
-        default_pod_spec(template)
-        if template.get("serviceAccountName"):
-            template["serviceAccount"] = template["serviceAccountName"]
-
-    def validate(self, new: JsonObject, old: JsonObject | None, subresource: str) -> Faults:
-        """The selector selects the template and never changes."""
-        del subresource
-        spec = obj(new.get("spec"))
-        labels = obj(obj(obj(spec.get("template")).get("metadata")).get("labels"))
-        wanted = obj(obj(spec.get("selector")).get("matchLabels"))
-        faults: Faults = []
-        if spec.get("selector") is None:
-            faults.append(required("spec.selector"))
-        elif any(labels.get(key) != value for key, value in wanted.items()):
-            why = "`selector` does not match template `labels`"
-            faults.append(invalid("spec.template.metadata.labels", labels, why))
-        if not items(obj(obj(spec.get("template")).get("spec")).get("containers")):
-            faults.append(required("spec.template.spec.containers"))
-        if old is not None and not same("LabelSelector", spec.get("selector"), obj(old.get("spec")).get("selector")):
-            faults.append(invalid("spec.selector", spec.get("selector"), "field is immutable"))
         return faults
 
 
