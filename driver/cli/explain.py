@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from driver.core.drafting import Draft
 from driver.kube.client import Client
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput, NotFound
+from driver.model.wanted import Claim
 
 EXIT_WAITING: Final = 3
 """Something waits: for devices, or for something else that the message names."""
@@ -90,7 +91,7 @@ def answer(client: Client, question: Question, driver: str) -> tuple[list[Answer
     if question.documents:
         return _answer_documents(client, question, driver)
     seen = clusters.look(client)
-    return _answer_object(seen, question, _answer_all(seen, driver)), ()
+    return _answer_claims(seen, _find_claims(seen, question), driver), ()
 
 
 def _read_question(options: Mapping[str, str | None]) -> Question:
@@ -117,27 +118,27 @@ def _load(file: str) -> list[object]:
         raise InvalidInput("file", file, f"a readable file of YAML documents ({reason})") from error
 
 
-def _answer_all(seen: Look, driver: str) -> Mapping[str, Answer]:
-    stock = DeviceStock(seen.slices, seen.world.classes)
-    return answering.answer_all(
-        seen.world, seen.snapshot, stock, lambda claim: policies.find(claim, seen.world.classes, driver)
-    )
+def _answer_claims(seen: Look, claims: Sequence[Claim], driver: str) -> list[Answer]:
+    classes = seen.world.classes
+    cluster = answering.Cluster(seen.world, seen.snapshot, DeviceStock(seen.slices, classes))
+    return answering.answer(cluster, claims, lambda claim: policies.find(claim, classes, driver))
 
 
-def _answer_object(seen: Look, question: Question, answers: Mapping[str, Answer]) -> list[Answer]:
+def _find_claims(seen: Look, question: Question) -> list[Claim]:
+    """Return the claim that is asked about, or those of the pod."""
     key = f"{question.namespace}/{question.name}"
     if question.kind == "claim":
         claim = seen.world.claims.get(key)
         if claim is None:
             raise NotFound(f"there is no ResourceClaim {question.name} in namespace {question.namespace}")
-        return [answers[claim.metadata.uid]]
+        return [claim]
     pod = seen.world.pods.get(key)
     if pod is None:
         raise NotFound(f"there is no pod {question.name} with claims in namespace {question.namespace}")
     claims, missing = demands.claims_of(pod, seen.world)
     if missing:
         raise NotFound(f"pod {question.name} waits for {missing}, which does not exist (yet)")
-    return [answers[claim.metadata.uid] for claim in claims]
+    return claims
 
 
 def _answer_documents(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:
@@ -145,8 +146,7 @@ def _answer_documents(client: Client, question: Question, driver: str) -> tuple[
     templates = clusters.fetch_templates(client, draft.missing_templates)
     draft = drafting.expand(replace(draft, templates=(*draft.templates, *templates)))
     seen = clusters.add(clusters.look(client), _complete(draft))
-    answers = _answer_all(seen, driver)
-    return [answers[claim.metadata.uid] for claim in draft.claims], draft.others
+    return _answer_claims(seen, draft.claims, driver), draft.others
 
 
 def _complete(draft: Draft) -> Draft:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from driver.core import sharing
 from driver.core.answering import Answer, State
 
 _MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
@@ -29,6 +30,8 @@ def _show(answer: Answer) -> Iterator[str]:
     yield f"{_MARKS[answer.state]} claim {answer.claim}{pod}: {_SAYS[answer.state]}{reason}"
     for part in parts:
         yield f"    {part}"
+    if answer.common:
+        yield f"    in common: {sharing.describe_common(answer.common)}"
 
 
 _SAYS: Final = {
@@ -55,6 +58,7 @@ def _describe(answer: Answer) -> dict[str, object]:
         "reason": answer.reason or None,
         "message": answer.message,
         "node": answer.node or None,
+        "common": dict(answer.common),
         "devices": [
             {"request": each.request, "driver": each.driver, "pool": each.pool, "device": each.device}
             for each in devices

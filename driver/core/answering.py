@@ -9,19 +9,20 @@ with devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from driver.core import allocator
+from driver.core import allocator, sharing
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot
 from driver.core.deciding import demands, loads, placing, rounds
 from driver.core.deciding.demands import Ask
 from driver.core.deciding.loads import Load
 from driver.core.deciding.memory import Memory, Patience
 from driver.core.deciding.placing import Needs
-from driver.core.deciding.world import Decision, Reason, Stock, World
+from driver.core.deciding.world import Decision, Reason, Stock, Waiting, World
 from driver.core.fencing import Authority
 from driver.model.claims import Allocation
 from driver.model.errors import InvalidInput
@@ -57,6 +58,8 @@ class Answer:
     allocation: Allocation | None = None
     pod: Workload | None = None
     """The pod that waits for it, if there is one."""
+    common: Mapping[str, str] = field(default_factory=dict)
+    """What its devices share, see `sharing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +70,40 @@ class Found:
     allocations: tuple[Allocation, ...]
 
 
-def answer_all(world: World, snapshot: Snapshot, stock: Stock, ask: Ask) -> dict[str, Answer]:
-    """Return the answer for every claim of the world, by UID.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One look at a cluster."""
 
-    `stock` is the controller's view of the devices, as in a round; it holds what the answers grant afterwards.
+    world: World
+    snapshot: Snapshot
+    """All devices, as kube-scheduler sees them."""
+    stock: Stock
+    """The devices of our controller, as in a round; it holds what the answers grant afterwards."""
+
+
+def answer(cluster: Cluster, claims: Sequence[Claim], ask: Ask) -> list[Answer]:
+    """Return the answer for each of these claims of the world, in order.
+
+    The others are looked at as far as they are served before them, or hold devices.
     """
-    decision = rounds.decide(world, stock, Memory(Patience()), ask, 0.0)
-    found = dict(_answer_allocated(world))
+    world = cluster.world
+    decision = rounds.decide(world, cluster.stock, Memory(Patience()), ask, 0.0)
+    about = {claim.metadata.uid for claim in claims}
+    found = dict(_answer_allocated(claims))
     found.update(_answer_granted(decision))
-    found.update(_answer_waiting(world, snapshot, decision))
-    found.update(_answer_foreign(world, snapshot, ask))
+    found.update(_answer_waiting(cluster, [each for each in decision.waiting if each.claim.metadata.uid in about]))
+    found.update(_answer_foreign(cluster, about, ask))
     consumers = demands.find_consumers(world)
-    for claim in world.claims.values():
+    for claim in claims:
         if claim.metadata.uid not in found:
             found[claim.metadata.uid] = _answer_idle(claim, consumers.get(demands.key(claim), ()))
-    return found
+    return [_complete(found[claim.metadata.uid], cluster.snapshot) for claim in claims]
+
+
+def _complete(given: Answer, snapshot: Snapshot) -> Answer:
+    if given.allocation is None:
+        return given
+    return replace(given, common=sharing.find_common(sharing.list_attributes(given.allocation, snapshot.slices)))
 
 
 def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequence[Claim]) -> Found | str:
@@ -128,8 +150,8 @@ def _need(world: World, pod: Workload) -> Needs:
     return Needs(pod, placing.leave_out(loads.add_up(pod), served - {""}), others)
 
 
-def _answer_allocated(world: World) -> Iterator[tuple[str, Answer]]:
-    for claim in world.claims.values():
+def _answer_allocated(claims: Sequence[Claim]) -> Iterator[tuple[str, Answer]]:
+    for claim in claims:
         allocation = claim.status.allocation
         if allocation is not None:
             users = [each.name for each in claim.status.reserved_for]
@@ -158,12 +180,12 @@ def _would_get(claim: Claim, found: Found, position: int, by: Authority, pod: Wo
     return Answer(claim, State.WOULD_BE_ALLOCATED, message, by, node=found.node, allocation=allocation, pod=pod)
 
 
-def _answer_waiting(world: World, snapshot: Snapshot, decision: Decision) -> Iterator[tuple[str, Answer]]:
+def _answer_waiting(cluster: Cluster, waits: Sequence[Waiting]) -> Iterator[tuple[str, Answer]]:
     """Answer for claims that our controller would not allocate; kube-scheduler may, where pools are its own."""
-    for waiting in decision.waiting:
+    for waiting in waits:
         claim, pod = waiting.claim, waiting.pod
         if waiting.reason is Reason.NO_DEVICES and pod is not None and not pod.spec.scheduling_gates:
-            found = find_first_fit(world, snapshot, pod, [claim])
+            found = find_first_fit(cluster.world, cluster.snapshot, pod, [claim])
             if isinstance(found, Found):
                 answer = _would_get(claim, found, 0, Authority.SCHEDULER, pod)
                 message = f"{answer.message}, which does not look at its AllocationPolicy"
@@ -181,14 +203,16 @@ def _wait(claim: Claim, reason: Reason, message: str, by: Authority | None, pod:
     return Answer(claim, State.WAITING, message, by, reason=reason.value, pod=pod)
 
 
-def _answer_foreign(world: World, snapshot: Snapshot, ask: Ask) -> Iterator[tuple[str, Answer]]:
+def _answer_foreign(cluster: Cluster, about: AbstractSet[str], ask: Ask) -> Iterator[tuple[str, Answer]]:
     """Answer for the claims that nobody but kube-scheduler allocates, those of one pod together."""
     by_pod: dict[str, tuple[Workload, list[Claim]]] = {}
-    for claim, pod in demands.find(world, ask).foreign:
+    for claim, pod in demands.find(cluster.world, ask).foreign:
         by_pod.setdefault(pod.metadata.uid, (pod, []))[1].append(claim)
     for pod, claims in by_pod.values():
-        missing = demands.claims_of(pod, world)[1]
-        found = find_first_fit(world, snapshot, pod, claims)
+        if about.isdisjoint(claim.metadata.uid for claim in claims):
+            continue
+        missing = demands.claims_of(pod, cluster.world)[1]
+        found = find_first_fit(cluster.world, cluster.snapshot, pod, claims)
         for position, claim in enumerate(claims):
             if missing:
                 text = f"waiting for pod {pod.metadata.name}, which waits for {missing}"

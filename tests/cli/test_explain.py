@@ -122,6 +122,7 @@ def test_a_file_is_answered_before_anything_is_created(site: Site) -> None:
         "would get gpus: gpu-0000-2a-00-0 and gpu-0000-2b-00-0 of l40s on node l40s from kube-scheduler"
         in result.stdout
     )
+    assert result.stdout.endswith("    in common: numaNode 0, pcieRoot pci0000:26\n")
     assert site.server.store.list("resourceclaims") == []
 
 

@@ -44,9 +44,11 @@ def answer(*objects: Claim | Workload, slices: tuple[PublishedSlice, ...] = (OPE
     nodes = [make_node(each.spec.node_name) for each in slices]
     world = replace(make_world(*objects, *nodes), classes=CLASSES)
     snapshot = Snapshot(slices, CLASSES, tuple(world.claims.values()))
-    found = answering.answer_all(world, snapshot, DeviceStock(slices, CLASSES), ask)
-    assert set(found) == {claim.metadata.uid for claim in world.claims.values()}, "every claim has an answer"
-    return {each.claim.metadata.name: each for each in found.values()}
+    cluster = answering.Cluster(world, snapshot, DeviceStock(slices, CLASSES))
+    claims = list(world.claims.values())
+    found = answering.answer(cluster, claims, ask)
+    assert [each.claim for each in found] == claims
+    return {each.claim.metadata.name: each for each in found}
 
 
 def test_who_is_asked_answers_with_its_own_devices() -> None:
