@@ -7,17 +7,26 @@ the two for devices. Expressions come from users: nothing here trusts their leng
 from __future__ import annotations
 
 from driver.core.cel.devices import View, matches, view
-from driver.core.cel.errors import CelError, CompileError, EvaluationError
-from driver.core.cel.programs import Program, compile, compile_selector  # noqa: A004 - the word of the field
+from driver.core.cel.errors import CelError, CompileError, EvaluationError, MissingKey
+from driver.core.cel.programs import (
+    Program,
+    admission_error,
+    compile,  # noqa: A004 - the word of the field
+    compile_selector,
+    max_cost,
+)
 
 __all__ = [
     "CelError",
     "CompileError",
     "EvaluationError",
+    "MissingKey",
     "Program",
     "View",
+    "admission_error",
     "compile",
     "compile_selector",
     "matches",
+    "max_cost",
     "view",
 ]

@@ -1,72 +1,105 @@
-"""List, map and set functions: CEL's size, Kubernetes' list library, cel-go ext/lists and ext/sets.
+"""List, map, set and optional functions. Part of the library.
 
-Part of the library's tables.
+Sources: cel-go ext/lists.go version 3, ext/sets.go, cel/library.go; k8s.io/apiserver pkg/cel/library/lists.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cmp_to_key
 from itertools import pairwise
 from typing import Final
 
-from driver.core.cel import operators
-from driver.core.cel.conversions import Overloads
-from driver.core.cel.errors import EvaluationError
-from driver.core.cel.semvers import Semver
-from driver.core.cel.values import Optional, Value, equal
-from driver.model.quantities import Quantity
+from driver.core.cel import operators, values
+from driver.core.cel.errors import Cancelled, EvaluationError, no_such_overload
+from driver.core.cel.operators import MAX_ELEMENTS
+from driver.core.cel.times import Duration
+from driver.core.cel.values import NONE, Growing, GrowingMap, Optional, Uint, Value, kind_of
 
 Items = list[Value] | tuple[Value, ...]
-_LONGEST_RANGE: Final = 1_000_000
+_MAX_INCLUDED: Final = 48
+"""ResourceSliceMaxAttributeValuesPerDevice."""
+_ZERO: Final[Mapping[str, Value]] = {"int": 0, "uint": Uint(0), "double": 0.0, "duration": Duration(0)}
+_SORTABLE: Final = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
+_ORDERED: Final = frozenset(
+    ("bool", "int", "uint", "double", "string", "bytes", "google.protobuf.Duration", "google.protobuf.Timestamp")
+)
 
 
-def order(left: Value, right: Value) -> int:
-    """Compare two elements; quantities and versions have an order here, though no `<` of the language."""
-    if isinstance(left, Quantity) and isinstance(right, Quantity):
-        return (left > right) - (left < right)
-    if isinstance(left, Semver) and isinstance(right, Semver):
-        return (left > right) - (left < right)
-    return operators.compare(left, right, "compare")
+def size(value: Value) -> int:
+    """Return the size of a string, bytes, a list or a map. Raises `EvaluationError`."""
+    if isinstance(value, str | bytes | list | tuple | Mapping):
+        return len(value)
+    raise no_such_overload("size", kind_of(value))
+
+
+def _compare(one: Value, other: Value) -> int:
+    """Compare elements; those that do not compare count as equal, as in Kubernetes' list functions."""
+    try:
+        return operators.compare(one, other)
+    except EvaluationError:
+        return 0
+
+
+def _check_ordered(items: Items) -> None:
+    for item in items:
+        if kind_of(item) not in _ORDERED:
+            raise no_such_overload("compare", kind_of(item))
 
 
 def _is_sorted(items: Items) -> bool:
-    return all(order(one, other) <= 0 for one, other in pairwise(items))
+    _check_ordered(items)
+    return all(_compare(one, other) <= 0 for one, other in pairwise(items))
 
 
-def _sum(items: Items) -> Value:
-    total: Value = 0
-    for position, item in enumerate(items):
-        if isinstance(item, Quantity):
-            total = item + total if isinstance(total, Quantity) else item
-        else:
-            total = operators.add(total, item) if position else item
-    return total
+def _sum(kind: str) -> Callable[[Items], Value]:
+    def add_up(items: Items) -> Value:
+        total = _ZERO[kind]
+        for item in items:
+            total = operators.add(total, item)
+        return total
+
+    return add_up
 
 
-def _least(items: Items) -> Value:
+def _extreme(name: str, sign: int) -> Callable[[Items], Value]:
+    def choose(items: Items) -> Value:
+        _check_ordered(items)
+        if not items:
+            raise EvaluationError(f"{name} called on empty list")
+        best = items[0]
+        for item in items[1:]:
+            if _compare(best, item) == sign:
+                best = item
+        return best
+
+    return choose
+
+
+def _sort(items: Items) -> Value:
+    return _sort_by(items, items)
+
+
+def _sort_by(items: Items, ranks: Items) -> Value:
+    if len(items) != len(ranks):
+        raise EvaluationError(f"@sortByAssociatedKeys() expected {len(items)} keys but got {len(ranks)}")
     if not items:
-        raise EvaluationError("min called on empty list")
-    return min(items, key=cmp_to_key(order))
-
-
-def _greatest(items: Items) -> Value:
-    if not items:
-        raise EvaluationError("max called on empty list")
-    return max(items, key=cmp_to_key(order))
-
-
-def sort(items: Items) -> list[Value]:
-    """Return the elements in ascending order. Raises `EvaluationError` for types without an order."""
-    return sorted(items, key=cmp_to_key(order))
+        return items
+    kinds = set(map(kind_of, ranks))
+    if len(kinds) > 1 and len(items) > 1:
+        raise EvaluationError("list elements must have the same type")
+    if not kinds <= _ORDERED:
+        raise EvaluationError("list elements must be comparable")
+    order = cmp_to_key(_compare)
+    return [items[index] for index in sorted(range(len(items)), key=lambda index: order(ranks[index]))]
 
 
 def _index_of(items: Items, item: Value) -> int:
-    return next((index for index, each in enumerate(items) if equal(each, item)), -1)
+    return next((index for index, each in enumerate(items) if values.matches(each, item)), -1)
 
 
 def _last_index_of(items: Items, item: Value) -> int:
-    return next((index for index in range(len(items) - 1, -1, -1) if equal(items[index], item)), -1)
+    return next((index for index in range(len(items) - 1, -1, -1) if values.matches(items[index], item)), -1)
 
 
 def _slice(items: Items, start: int, end: int) -> Items:
@@ -79,60 +112,134 @@ def _slice(items: Items, start: int, end: int) -> Items:
     return items[start:end]
 
 
-def _flatten(items: Items, level: int = 1) -> list[Value]:
+def _flatten(items: Items, level: int = 1) -> Value:
     if level < 0:
         raise EvaluationError("level must be non-negative")
     flat: list[Value] = []
-    for item in items:
-        if isinstance(item, list | tuple) and level:
-            flat += _flatten(item, level - 1)
+    pending: list[tuple[Value, int]] = [(item, level) for item in reversed(values.elements(items))]
+    while pending:
+        item, depth = pending.pop()
+        if isinstance(item, list | tuple) and depth:
+            pending.extend((each, depth - 1) for each in reversed(item))
         else:
             flat.append(item)
+        if len(flat) + len(pending) > MAX_ELEMENTS:
+            raise Cancelled
     return flat
 
 
-def _distinct(items: Items) -> list[Value]:
+def _distinct(items: Items) -> Value:
+    if len(items) * len(items) > MAX_ELEMENTS:
+        raise Cancelled
     kept: list[Value] = []
     for item in items:
-        if not any(equal(item, each) for each in kept):
+        if not any(values.matches(item, each) for each in kept):
             kept.append(item)
     return kept
 
 
-def _range(count: int) -> list[Value]:
-    if count > _LONGEST_RANGE:
-        raise EvaluationError(f"lists.range({count}): more than {_LONGEST_RANGE} elements")
+def _range(count: int) -> Value:
+    if count > MAX_ELEMENTS:
+        raise Cancelled
     return list(range(count))
 
 
 def _contains(items: Items, wanted: Items) -> bool:
-    return all(_index_of(items, item) >= 0 for item in wanted)
+    return all(operators.contained(item, items) for item in wanted)
 
 
-def _intersects(items: Items, others: Items) -> bool:
-    return any(_index_of(items, item) >= 0 for item in others)
+def _insert(target: Mapping[Value, Value], key: Value, value: Value) -> Value:
+    wrapped = values.key_of(key)
+    if wrapped in target:
+        raise EvaluationError(f"insert failed: key {key} already exists")
+    if isinstance(target, GrowingMap):
+        target[wrapped] = value
+        return target
+    return {**target, wrapped: value}
 
 
-_LIST: Final = ("list",)
-SIZE: Final[Overloads] = {_LIST: len, ("map",): len, ("string",): len, ("bytes",): len}
-INDEX_OF: Final[Overloads] = {("list", "any"): _index_of}
-LAST_INDEX_OF: Final[Overloads] = {("list", "any"): _last_index_of}
-FUNCTIONS: Final[Mapping[str, Overloads]] = {
-    "lists.range": {("int",): _range},
-    "sets.contains": {("list", "list"): _contains},
-    "sets.equivalent": {("list", "list"): lambda one, other: _contains(one, other) and _contains(other, one)},
-    "sets.intersects": {("list", "list"): _intersects},
+def _merge(target: Mapping[Value, Value], update: Mapping[Value, Value]) -> Value:
+    merged: Value = target
+    for key, value in update.items():
+        plain = key.value if isinstance(key, values.BoolKey | values.LoneKey) else key
+        merged = _insert(values.entries(merged), plain, value)
+    return merged
+
+
+def _value(optional: Optional) -> Value:
+    if not optional.present:
+        raise EvaluationError("optional.none() dereference")
+    return optional.content
+
+
+def _of_non_zero(value: Value) -> Optional:
+    plain = value is None or isinstance(value, bool | int | float | str | bytes | list | tuple | Mapping)
+    if isinstance(value, Duration):
+        return Optional(True, value) if value.nanos else NONE
+    return NONE if plain and not value else Optional(True, value)
+
+
+def _unwrap(items: Items) -> Value:
+    found: list[Value] = []
+    for item in items:
+        if not isinstance(item, Optional):
+            raise EvaluationError("value is not optional")
+        if item.present:
+            found.append(item.content)
+    return found
+
+
+def _includes(target: Value, item: Value) -> bool:
+    if not isinstance(target, list | tuple):
+        return values.matches(target, item)
+    for index, each in enumerate(target):
+        if index >= _MAX_INCLUDED:
+            raise EvaluationError(f"'includes' function cannot be applied to lists longer than {_MAX_INCLUDED} values")
+        if values.matches(each, item):
+            return True
+    return False
+
+
+def plain(value: Value) -> Value:
+    """Return a result that does not grow any more."""
+    if isinstance(value, Growing):
+        return list(value)
+    return dict(value) if isinstance(value, GrowingMap) else value
+
+
+FUNCTIONS: Final[Mapping[str, Callable[..., Value]]] = {
+    **dict.fromkeys(
+        ["size_bytes", "bytes_size", "size_list", "list_size", "size_map", "map_size", "size_string", "string_size"],
+        size,
+    ),
+    **{f"list_{kind}_is_sorted_bool": _is_sorted for kind in _SORTABLE},
+    **{f"list_{kind}_max_{kind}": _extreme("max", -1) for kind in _SORTABLE},
+    **{f"list_{kind}_min_{kind}": _extreme("min", 1) for kind in _SORTABLE},
+    **{f"list_{kind}_sum_{kind}": _sum(kind) for kind in _ZERO},
+    **{f"list_{kind}_sort": _sort for kind in _ORDERED},
+    **{f"list_{kind}_sortByAssociatedKeys": _sort_by for kind in _ORDERED},
+    "list_a_index_of_int": _index_of,
+    "list_a_last_index_of_int": _last_index_of,
+    "list_slice": _slice,
+    "list_flatten": _flatten,
+    "list_flatten_int": _flatten,
+    "list_reverse": lambda items: items[::-1],
+    "list_distinct": _distinct,
+    "list_first": lambda items: Optional(True, items[0]) if items else NONE,
+    "list_last": lambda items: Optional(True, items[-1]) if items else NONE,
+    "lists_range": _range,
+    "list_sets_contains_list": _contains,
+    "list_sets_equivalent_list": lambda one, other: _contains(one, other) and _contains(other, one),
+    "list_sets_intersects_list": lambda one, other: any(operators.contained(item, other) for item in one),
+    "@mapInsert_map_key_value": _insert,
+    "@mapInsert_map_map": _merge,
+    "optional_of": lambda value: Optional(True, value),
+    "optional_ofNonZeroValue": _of_non_zero,
+    "optional_none": lambda: NONE,
+    "optional_unwrap": _unwrap,
+    "optional_unwrapOpt": _unwrap,
+    "optional_value": _value,
+    "optional_hasValue": lambda optional: optional.present,
+    "dra_includes_dyn_dyn": _includes,
 }
-METHODS: Final[Mapping[str, Overloads]] = {
-    "isSorted": {_LIST: _is_sorted},
-    "sum": {_LIST: _sum},
-    "min": {_LIST: _least},
-    "max": {_LIST: _greatest},
-    "sort": {_LIST: sort},
-    "slice": {("list", "int", "int"): _slice},
-    "flatten": {_LIST: _flatten, ("list", "int"): _flatten},
-    "distinct": {_LIST: _distinct},
-    "reverse": {_LIST: lambda items: items[::-1]},
-    "first": {_LIST: lambda items: Optional(bool(items), items[0] if items else None)},
-    "last": {_LIST: lambda items: Optional(bool(items), items[-1] if items else None)},
-}
+"""Functions by the ids of their overloads."""

@@ -1,4 +1,4 @@
-"""Conversions between types: `int('42')`, `string(1.5)`, `quantity('1Gi')` and so on. Part of the library's tables.
+"""Conversions between types: `int('42')`, `string(1.5)`, `timestamp(0)` and so on. Part of the library.
 
 A text that does not convert is an `EvaluationError`. Doubles are written as Go writes them (strconv 'g', shortest).
 """
@@ -10,57 +10,79 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from driver.core.cel import semvers
+from driver.core.cel import times
 from driver.core.cel.errors import EvaluationError
 from driver.core.cel.operators import checked_int, checked_uint
-from driver.core.cel.semvers import Semver
 from driver.core.cel.values import MAX_INT, MIN_INT, TypeName, Uint, Value, kind_of
-from driver.model import quantities
-from driver.model.errors import InvalidInput
-from driver.model.quantities import Quantity
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
-_DOUBLE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_SPECIAL_DOUBLES: Final = ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+_INTEGER: Final = re.compile(r"([+-]?)0*([0-9]{1,20})", re.ASCII)
+_DOUBLE: Final = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE
+)
+_HEX_DOUBLE: Final = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+", re.ASCII)
 _BOOLS: Final = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
+_LONGEST: Final = 1000
+
+
+def _no_conversion(kind: str) -> EvaluationError:
+    return EvaluationError(f"type conversion error from 'string' to '{kind}'")
 
 
 def _int_of_text(text: str) -> int:
-    if not _INTEGER.fullmatch(text) or not MIN_INT <= int(text) <= MAX_INT:
-        raise EvaluationError("type conversion error from 'string' to 'int'")
-    return int(text)
+    found = _INTEGER.fullmatch(text)
+    number = int(found[1] + found[2]) if found else MAX_INT + 1
+    if not MIN_INT <= number <= MAX_INT:
+        raise _no_conversion("int")
+    return number
 
 
 def _int_of_double(number: float) -> int:
-    if not math.isfinite(number):
+    if not (float(MIN_INT) < number < float(MAX_INT)):
         raise EvaluationError("integer overflow")
-    return checked_int(int(number))
+    return int(number)
 
 
 def _uint_of_text(text: str) -> Uint:
-    if not text.isdecimal() or not text.isascii():
-        raise EvaluationError("type conversion error from 'string' to 'uint'")
-    return checked_uint(int(text))
+    found = _INTEGER.fullmatch(text)
+    if found is None or found[1]:
+        raise _no_conversion("uint")
+    try:
+        return checked_uint(int(found[2]))
+    except EvaluationError as error:
+        raise _no_conversion("uint") from error
 
 
 def _uint_of_double(number: float) -> Uint:
-    if not math.isfinite(number):
+    if not math.isfinite(number) or number < 0:
         raise EvaluationError("unsigned integer overflow")
     return checked_uint(int(number))
 
 
 def _double_of_text(text: str) -> float:
-    if _DOUBLE.fullmatch(text) or text.lower() in _SPECIAL_DOUBLES:
-        return float(text)
-    raise EvaluationError("type conversion error from 'string' to 'double'")
+    if len(text) <= _LONGEST and _DOUBLE.fullmatch(text):
+        number = float(text)
+    elif len(text) <= _LONGEST and _HEX_DOUBLE.fullmatch(text):
+        number = _hex_double(text)
+    else:
+        raise _no_conversion("double")
+    if math.isinf(number) and "n" not in text.lower():
+        raise _no_conversion("double")
+    return number
+
+
+def _hex_double(text: str) -> float:
+    try:
+        return float.fromhex(text)
+    except OverflowError as error:
+        raise _no_conversion("double") from error
 
 
 def _bool_of_text(text: str) -> bool:
     if text not in _BOOLS:
-        raise EvaluationError("type conversion error from 'string' to 'bool'")
+        raise _no_conversion("bool")
     return _BOOLS[text]
 
 
@@ -72,7 +94,7 @@ def _text_of_bytes(octets: bytes) -> str:
 
 
 def text_of_double(number: float) -> str:
-    """Write a double as Go's strconv.FormatFloat(x, 'g', -1, 64) with CEL's exponent limit of 21."""
+    """Write a double as Go's fmt %g does: the fewest digits, an exponent below 1e-4 and from 1e21 on."""
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):
@@ -86,59 +108,66 @@ def text_of_double(number: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}"
 
 
-def _quantity(text: str) -> Quantity:
-    try:
-        return quantities.parse(text)
-    except InvalidInput as error:
-        raise EvaluationError(f"quantities must match the API's format: {error}") from error
+def _timestamp_of_int(seconds: int) -> Value:
+    return times.checked_timestamp(seconds * times.SECOND)
 
 
-def _succeeds(parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    def check(text: str) -> bool:
-        try:
-            parse(text)
-        except EvaluationError:
-            return False
-        return True
-
-    return check
+def _no_duration(_: int) -> Value:
+    raise EvaluationError("type conversion error from 'int' to 'google.protobuf.Duration'")
 
 
-def _semver(text: str, tolerant: bool) -> Semver:  # noqa: FBT001 - the second argument of CEL's own function
-    return semvers.parse_tolerant(text) if tolerant else semvers.parse(text)
+def _text_of_bool(flag: bool) -> str:  # noqa: FBT001 - the value
+    return "true" if flag else "false"
 
 
-def _is_semver(text: str, tolerant: bool) -> Value:  # noqa: FBT001 - the second argument of CEL's own function
-    return _succeeds(semvers.parse_tolerant if tolerant else semvers.parse)(text)
+def type_name(value: Value) -> TypeName:
+    """Return the type of a value, as a value."""
+    return TypeName(kind_of(value))
 
 
-Overloads = Mapping[tuple[str, ...], Callable[..., Value]]
-"""Functions by the types of their arguments; `any` takes every type."""
+def _same(value: Value) -> Value:
+    return value
 
-FUNCTIONS: Final[Mapping[str, Overloads]] = {
-    "int": {
-        ("int",): int,
-        ("uint",): lambda number: checked_int(int(number)),
-        ("double",): _int_of_double,
-        ("string",): _int_of_text,
-    },
-    "uint": {("uint",): Uint, ("int",): checked_uint, ("double",): _uint_of_double, ("string",): _uint_of_text},
-    "double": {("double",): float, ("int",): float, ("uint",): float, ("string",): _double_of_text},
-    "bool": {("bool",): bool, ("string",): _bool_of_text},
-    "bytes": {("bytes",): bytes, ("string",): lambda text: text.encode(errors="surrogatepass")},
-    "string": {
-        ("string",): str,
-        ("int",): str,
-        ("uint",): str,
-        ("double",): text_of_double,
-        ("bool",): lambda flag: "true" if flag else "false",
-        ("bytes",): _text_of_bytes,
-    },
-    "dyn": {("any",): lambda value: value},
-    "type": {("any",): lambda value: TypeName(kind_of(value))},
-    "quantity": {("string",): _quantity},
-    "isQuantity": {("string",): _succeeds(_quantity)},
-    "semver": {("string",): semvers.parse, ("string", "bool"): _semver},
-    "isSemver": {("string",): _succeeds(semvers.parse), ("string", "bool"): _is_semver},
+
+FUNCTIONS: Final[Mapping[str, Callable[..., Value]]] = {
+    "type": type_name,
+    "to_dyn": _same,
+    **dict.fromkeys(
+        [
+            "bool_to_bool",
+            "bytes_to_bytes",
+            "double_to_double",
+            "duration_to_duration",
+            "int64_to_int64",
+            "string_to_string",
+            "timestamp_to_timestamp",
+            "uint64_to_uint64",
+        ],
+        _same,
+    ),
+    "string_to_bool": _bool_of_text,
+    "string_to_bytes": str.encode,
+    "int64_to_double": float,
+    "uint64_to_double": float,
+    "string_to_double": _double_of_text,
+    "int64_to_duration": _no_duration,
+    "string_to_duration": times.parse_duration,
+    "double_to_int64": _int_of_double,
+    "duration_to_int64": lambda duration: duration.nanos,
+    "string_to_int64": _int_of_text,
+    "timestamp_to_int64": lambda timestamp: timestamp.seconds,
+    "uint64_to_int64": lambda number: checked_int(int(number)),
+    "bool_to_string": _text_of_bool,
+    "bytes_to_string": _text_of_bytes,
+    "double_to_string": text_of_double,
+    "duration_to_string": times.print_duration,
+    "int64_to_string": str,
+    "timestamp_to_string": times.print_timestamp,
+    "uint64_to_string": str,
+    "int64_to_timestamp": _timestamp_of_int,
+    "string_to_timestamp": times.parse_timestamp,
+    "double_to_uint64": _uint_of_double,
+    "int64_to_uint64": checked_uint,
+    "string_to_uint64": _uint_of_text,
 }
-TYPE_NAMES: Final = frozenset(("int", "uint", "double", "bool", "bytes", "string", "list", "map", "null_type", "type"))
+"""Functions by the ids of their overloads."""

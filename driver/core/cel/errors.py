@@ -4,9 +4,13 @@ DriverError
 └── CelError
     ├── CompileError      the expression itself is wrong: tell its author
     └── EvaluationError   it fails for this input; in a device selector that aborts the scheduling of the pod
+        ├── MissingKey    an attribute, a capacity or another key is not there
+        └── Cancelled     it costs more than is allowed; `&&` and `||` do not absorb it
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from driver.model.errors import DriverError
 
@@ -26,6 +30,39 @@ class CompileError(CelError):
 
 class EvaluationError(CelError):
     """The expression has no value for this input (missing key, wrong type, overflow)."""
+
+    final: ClassVar[bool] = False
+    """True if no operator may absorb it."""
+
+
+class MissingKey(EvaluationError):  # noqa: N818 - what it says, not that it is an error
+    """A map has no such key. `kind`, `domain` and `name` say which attribute or capacity it is, else they are empty."""
+
+    def __init__(self, name: object, kind: str = "", domain: str = "") -> None:
+        self.name = str(name)
+        self.kind = kind
+        """`attributes` or `capacity`."""
+        self.domain = domain
+        super().__init__(f"no such key: {name}" + (f" in {self.container}" if kind else ""))
+
+    @property
+    def container(self) -> str:
+        """The map that lacks the key, as an expression: `device.attributes["gpu.example.com"]`."""
+        return f'device.{self.kind}["{self.domain}"]' if self.kind else ""
+
+    @property
+    def path(self) -> str:
+        """What is missing, as an expression: `device.attributes["gpu.example.com"].profile`."""
+        return f"{self.container}.{self.name}" if self.kind else self.name
+
+
+class Cancelled(EvaluationError):  # noqa: N818 - cel-go's word
+    """The evaluation costs more than the API allows (CELSelectorExpressionMaxCost)."""
+
+    final: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__("operation cancelled: actual cost limit exceeded")
 
 
 def no_such_overload(function: str, *kinds: str) -> EvaluationError:

@@ -1,139 +1,163 @@
-"""The functions of the language: tables from name and argument types to a function of values.
+"""The functions of the language: what runs for a call. Called by evaluating and generating.
 
-Called by compiling, which looks a name up once and the types at every call. A name that is in neither table is a
-compile error, so an expression that uses what is not built yet never reaches a device.
-Covered: CEL's standard functions without time, Kubernetes' quantity, semver, list, regex functions, and the string,
-list, set and optional extensions of cel-go. Not covered: time, ip, cidr, url, format, two-variable macros.
+Which overloads there are is said in signatures; what they do, in the modules this one collects. At run time the types
+of arguments are looked at again, because attributes have no type before; of a list or map, only the first element.
+Source of the rules: cel-go common/decls/decls.go.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from driver.core.cel import collections, conversions, texts
-from driver.core.cel.conversions import Overloads
-from driver.core.cel.errors import CompileError, EvaluationError, no_such_overload
-from driver.core.cel.operators import checked_int
-from driver.core.cel.values import MAX_INT, MIN_INT, NONE, Optional, Value, kind_of
-from driver.model.quantities import Quantity, of_integer
+from driver.core.cel import (
+    amounts,
+    collections,
+    conversions,
+    formats,
+    formatting,
+    networks,
+    operators,
+    patterns,
+    semvers,
+    texts,
+    times,
+    urls,
+)
+from driver.core.cel.errors import no_such_overload
+from driver.core.cel.signatures import FUNCTIONS, Overload
+from driver.core.cel.typesystem import Type
+from driver.core.cel.values import Value, kind_of
 
+Function = Callable[..., Value]
+Guard = Callable[[Value], bool]
 
-def _wrap(number: int) -> int:
-    """Convert uint64 to int64 as Go does."""
-    return number if number <= MAX_INT else number + 2 * MIN_INT
-
-
-def _compare(left: Quantity, right: Quantity) -> int:
-    return (left > right) - (left < right)
-
-
-def _as_integer(quantity: Quantity) -> int:
-    if not quantity.is_whole or abs(quantity.rounded_up) >= MAX_INT:
-        raise EvaluationError("cannot convert value to integer")
-    return checked_int(quantity.rounded_up)
-
-
-def _is_integer(quantity: Quantity) -> bool:
-    return quantity.is_whole and abs(quantity.rounded_up) < MAX_INT
-
-
-def _as_float(quantity: Quantity) -> float:
-    try:
-        return float(quantity)
-    except OverflowError:
-        return math.inf if quantity.nanos > 0 else -math.inf
-
-
-def _value(optional: Optional) -> Value:
-    if not optional.present:
-        raise EvaluationError("optional.none() dereference")
-    return optional.content
-
-
-def _of_non_zero(value: Value) -> Optional:
-    empty = value is None or (
-        kind_of(value) in ("bool", "int", "uint", "double", "string", "bytes", "list", "map") and not value
-    )
-    return NONE if empty else Optional(True, value)
-
-
-GLOBAL: Final[Mapping[str, Overloads]] = {
-    **conversions.FUNCTIONS,
-    "size": collections.SIZE,
-    "matches": texts.MATCHES,
-    "sign": {("quantity",): lambda quantity: (quantity.nanos > 0) - (quantity.nanos < 0)},
-    "optional.of": {("any",): lambda value: Optional(True, value)},
-    "optional.none": {(): lambda: NONE},
-    "optional.ofNonZeroValue": {("any",): _of_non_zero},
-    "optional.unwrap": {("list",): lambda items: [item.content for item in items if item.present]},
-    **texts.FUNCTIONS,
+IMPLEMENTATIONS: Final[Mapping[str, Function]] = {
+    **amounts.FUNCTIONS,
     **collections.FUNCTIONS,
+    **conversions.FUNCTIONS,
+    **formats.FUNCTIONS,
+    **formatting.FUNCTIONS,
+    **networks.FUNCTIONS,
+    **patterns.FUNCTIONS,
+    **semvers.FUNCTIONS,
+    **texts.FUNCTIONS,
+    **times.FUNCTIONS,
+    **urls.FUNCTIONS,
 }
+"""Functions by the ids of their overloads."""
 
-_COMPARISONS: Final[Mapping[str, Overloads]] = {
-    "compareTo": {("quantity", "quantity"): _compare, ("semver", "semver"): lambda one, two: (one > two) - (one < two)},
-    "isGreaterThan": {
-        ("quantity", "quantity"): lambda one, other: one > other,
-        ("semver", "semver"): lambda one, other: one > other,
-    },
-    "isLessThan": {
-        ("quantity", "quantity"): lambda one, other: one < other,
-        ("semver", "semver"): lambda one, other: one < other,
-    },
+
+def _size(value: Value) -> Value:
+    return collections.size(value)
+
+
+def _matches(text: Value, pattern: Value) -> Value:
+    if isinstance(text, str) and isinstance(pattern, str):
+        return patterns.pattern(pattern).occurs(text)
+    raise no_such_overload("matches", kind_of(text), kind_of(pattern))
+
+
+def _sort(items: Value) -> Value:
+    if isinstance(items, list | tuple):
+        return IMPLEMENTATIONS["list_int_sort"](items)
+    raise no_such_overload("sort", kind_of(items))
+
+
+SINGLETONS: Final[Mapping[str, Function]] = {
+    **operators.BINARY,
+    **operators.UNARY,
+    "size": _size,
+    "matches": _matches,
+    "type": conversions.type_name,
+    "dyn": lambda value: value,
+    "sort": _sort,
 }
-
-METHODS: Final[Mapping[str, Overloads]] = {
-    **texts.METHODS,
-    **collections.METHODS,
-    **_COMPARISONS,
-    "size": collections.SIZE,
-    "matches": texts.MATCHES,
-    "indexOf": {**texts.INDEX_OF, **collections.INDEX_OF},
-    "lastIndexOf": {**texts.LAST_INDEX_OF, **collections.LAST_INDEX_OF},
-    "asApproximateFloat": {("quantity",): _as_float},
-    "asInteger": {("quantity",): _as_integer},
-    "isInteger": {("quantity",): _is_integer},
-    "add": {
-        ("quantity", "quantity"): lambda one, other: one + other,
-        ("quantity", "int"): lambda one, number: one + of_integer(number),
-    },
-    "sub": {
-        ("quantity", "quantity"): lambda one, other: one - other,
-        ("quantity", "int"): lambda one, number: one - of_integer(number),
-    },
-    "major": {("semver",): lambda version: _wrap(version.major)},
-    "minor": {("semver",): lambda version: _wrap(version.minor)},
-    "patch": {("semver",): lambda version: _wrap(version.patch)},
-    "hasValue": {("optional",): lambda optional: optional.present},
-    "value": {("optional",): _value},
-    "orValue": {("optional", "any"): lambda optional, other: optional.content if optional.present else other},
-    "or": {("optional", "optional"): lambda optional, other: optional if optional.present else other},
-}
+"""Functions that find out themselves what their arguments are."""
+TYPE_CONVERSIONS: Final = frozenset(
+    ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
+)
+"""Functions that are evaluated at once for constants, so that `int('x')` does not compile."""
 
 
-def look_up(name: str, count: int, *, method: bool, position: int) -> Overloads:
-    """Return the overloads of a function that take `count` arguments. Raises `CompileError` if there are none."""
-    found = (METHODS if method else GLOBAL).get(name)
-    if found is None:
-        raise CompileError(f"undeclared reference to {name!r}: no such function here", position)
-    fitting = {kinds: function for kinds, function in found.items() if len(kinds) == count}
-    if not fitting:
-        raise CompileError(f"found no matching overload for {name!r} with {count} arguments", position)
-    return fitting
+def guard(type_: Type) -> Guard | None:
+    """Return what says whether a value is of a type at run time, or None if every value is."""
+    if type_.is_dynamic or type_.kind == "param":
+        return None
+    if type_.kind == "list":
+        return _list_guard(guard(type_.parameters[0]))
+    if type_.kind == "map":
+        return _map_guard(guard(type_.parameters[0]), guard(type_.parameters[1]))
+    name = type_.name
+    return lambda value: kind_of(value) == name
 
 
-def call(name: str, overloads: Overloads, arguments: list[Value]) -> Value:
-    """Call the overload for these arguments. Raises `EvaluationError` if there is none."""
-    kinds = tuple(map(kind_of, arguments))
-    function = overloads.get(kinds)
-    if function is None:
-        function = next((each for types, each in overloads.items() if _fits(kinds, types)), None)
-        if function is None:
-            raise no_such_overload(name, *kinds)
-    return function(*arguments)
+def _list_guard(element: Guard | None) -> Guard:
+    def check(value: Value) -> bool:
+        return isinstance(value, list | tuple) and (element is None or not value or element(value[0]))
+
+    return check
 
 
-def _fits(kinds: tuple[str, ...], types: tuple[str, ...]) -> bool:
-    return all(wanted in (kind, "any") for kind, wanted in zip(kinds, types, strict=True))
+def _map_guard(key: Guard | None, content: Guard | None) -> Guard:
+    def check(value: Value) -> bool:
+        if not isinstance(value, Mapping):
+            return False
+        for first, second in value.items():
+            return (key is None or key(first)) and (content is None or content(second))
+        return True
+
+    return check
+
+
+def _guards(overload: Overload) -> list[tuple[int, Guard]]:
+    if overload.function in {"contains", "startsWith", "endsWith"} or overload.function == "flatten":
+        loose = [_guarded_loosely(parameter) for parameter in overload.parameters]
+    else:
+        loose = [guard(parameter) for parameter in overload.parameters]
+    return [(index, each) for index, each in enumerate(loose) if each is not None]
+
+
+def _guarded_loosely(type_: Type) -> Guard | None:
+    """Look at the outer type only: these functions take lists of anything."""
+    return _list_guard(None) if type_.kind == "list" else guard(type_)
+
+
+def guarded(overload: Overload) -> Function:
+    """Return the function of one overload; it raises `EvaluationError` for arguments of other types."""
+    run, guards, name = IMPLEMENTATIONS[overload.id], _guards(overload), overload.function
+
+    def call(*arguments: Value) -> Value:
+        for index, check in guards:
+            if not check(arguments[index]):
+                raise no_such_overload(name, *map(kind_of, arguments))
+        return run(*arguments)
+
+    return call
+
+
+def dispatcher(name: str, overloads: tuple[Overload, ...]) -> Function:
+    """Return a function that runs the first overload that takes the arguments."""
+    runs = [(len(each.parameters), _guards(each), IMPLEMENTATIONS[each.id]) for each in overloads]
+
+    def call(*arguments: Value) -> Value:
+        for count, guards, run in runs:
+            if count == len(arguments) and all(check(arguments[index]) for index, check in guards):
+                return run(*arguments)
+        raise no_such_overload(name, *map(kind_of, arguments))
+
+    return call
+
+
+def resolve(name: str, fitting: tuple[Overload, ...], declared: tuple[Overload, ...]) -> Function:
+    """Return what runs for a call that can mean `fitting` of the `declared` overloads of a function."""
+    if name in SINGLETONS:
+        return SINGLETONS[name]
+    if name == "@sortByAssociatedKeys":
+        return IMPLEMENTATIONS["list_int_sortByAssociatedKeys"]
+    return guarded(fitting[0]) if len(fitting) == 1 else dispatcher(name, declared)
+
+
+def convert(name: str, value: Value) -> Value:
+    """Evaluate a type conversion of a constant. Raises `EvaluationError`."""
+    return resolve(name, (), FUNCTIONS[name])(value)

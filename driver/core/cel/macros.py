@@ -1,181 +1,186 @@
-"""Macros: all, exists, exists_one, filter, map, sortBy, optMap, optFlatMap, cel.bind. Called by compiling.
+"""Macros into comprehensions, as cel-go expands them: its costs and its types follow from the expansion.
 
-Each takes its arguments as trees, because it evaluates one of them many times (or lazily) with a new variable.
-`all` and `exists` absorb errors of single elements like `&&` and `||` do (CEL language definition, section Macros).
+Called by parsing for every call. `all`, `exists`, `exists_one`, `existsOne`, `map`, `filter`, two-variable forms,
+`transformList`, `transformMap`, `transformMapEntry`, `sortBy`, `optMap`, `optFlatMap`, `cel.bind` and `has`.
+Sources: cel-go parser/macro.go, ext/comprehensions.go, ext/lists.go, ext/bindings.go, cel/library.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cmp_to_key
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from driver.core.cel import collections, values
-from driver.core.cel.errors import CompileError, EvaluationError, no_such_overload
-from driver.core.cel.scopes import Evaluator, Frame, Pending, Scope
-from driver.core.cel.syntax import Call, Name, Node
-from driver.core.cel.values import NONE, Optional, Value, kind_of
+from driver.core.cel.errors import CompileError
+from driver.core.cel.syntax import ACCUMULATOR, Call, Comprehension, ListOf, Literal, Loop, MapOf, Name, Node, Select
 
-Compile = Callable[[Node, Scope], Evaluator]
+_OLD_ACCUMULATOR: Final = "__result__"
+_UNUSED: Final = "#unused"
+_SORTED: Final = "@__sortBy_input__"
+Expand = Callable[[Call, Node], Node]
 
 
-def expand(call: Call, scope: Scope, compile_node: Compile) -> Evaluator | None:
-    """Return the evaluator of a macro call, or None if this call is an ordinary function."""
+def expand(call: Call) -> Node:
+    """Return what a call stands for: a comprehension if it is a macro, else the call itself. Raises `CompileError`."""
     if call.target is None:
-        return None
-    if call.function == "bind" and isinstance(call.target, Name) and call.target.name == "cel":
-        return _bind(call, scope, compile_node) if len(call.arguments) == 3 else None
+        return _has(call) if call.function == "has" and len(call.arguments) == 1 else call
+    if call.function == "bind" and len(call.arguments) == 3:
+        is_ours = isinstance(call.target, Name) and call.target.name == "cel"
+        return _bind(call) if is_ours else call
     make = _MACROS.get((call.function, len(call.arguments)))
-    if make is None:
-        return None
-    target = compile_node(call.target, scope)
-    inner, slot = scope.bind(_variable(call.arguments[0]))
-    bodies = [compile_node(argument, inner) for argument in call.arguments[1:]]
-    return make(target, slot, bodies)
+    return call if make is None else make(call, call.target)
 
 
-def _variable(node: Node) -> str:
+def _has(call: Call) -> Node:
+    (argument,) = call.arguments
+    if not isinstance(argument, Select) or argument.test:
+        raise CompileError("invalid argument to has() macro", argument.position)
+    return Select(argument.position, argument.operand, argument.field, test=True)
+
+
+def _variable(node: Node, reason: str = "argument must be a simple name") -> str:
     if not isinstance(node, Name):
-        raise CompileError("argument must be a simple name", node.position)
+        raise CompileError(reason, node.position)
+    if node.name == _OLD_ACCUMULATOR:
+        raise CompileError("iteration variable overwrites accumulator variable", node.position)
     return node.name
 
 
-def _bind(call: Call, scope: Scope, compile_node: Compile) -> Evaluator:
-    name, initial, body = call.arguments
-    inner, slot = scope.bind(_variable(name))
-    value = Pending(compile_node(initial, scope))
-    result = compile_node(body, inner)
-
-    def evaluate(frame: Frame) -> Value:
-        frame[slot] = value
-        return result(frame)
-
-    return evaluate
+def _variables(call: Call, count: int) -> tuple[str, str]:
+    names = [_variable(node) for node in call.arguments[:count]]
+    if len(set(names)) < count:
+        raise CompileError(f"duplicate variable name: {names[0]}", call.arguments[1].position)
+    return names[0], names[1] if count > 1 else ""
 
 
-def _items(value: Value) -> Iterable[Value]:
-    if isinstance(value, list | tuple):
-        return value
-    if isinstance(value, Mapping):
-        return values.keys(value)
-    raise no_such_overload("comprehension", kind_of(value))
+def _accumulated(at: int) -> Node:
+    return Name(at, ACCUMULATOR)
 
 
-def _quantified(decisive: bool) -> Callable[[Evaluator, int, list[Evaluator]], Evaluator]:  # noqa: FBT001 - all/exists
-    def make(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-        (test,) = bodies
+def _loop(call: Call, range_: Node, names: tuple[str, str], parts: tuple[Node, Node, Node, Node]) -> Node:
+    init, condition, step, result = parts
+    loop = Loop(names[0], names[1], ACCUMULATOR, init, condition, step, result)
+    return Comprehension(call.position, call.function, range_, loop)
 
-        def evaluate(frame: Frame) -> Value:
-            failure: EvaluationError | None = None
-            for item in _items(target(frame)):
-                frame[slot] = item
-                try:
-                    verdict = _bool(test(frame))
-                except EvaluationError as error:
-                    failure = failure or error
-                    continue
-                if verdict is decisive:
-                    return decisive
-            if failure is not None:
-                raise failure
-            return not decisive
 
-        return evaluate
+def _quantifier(function: str, start: bool, count: int) -> Expand:  # noqa: FBT001 - what all and exists start from
+    def make(call: Call, range_: Node) -> Node:
+        at = call.position
+        names = _variables(call, count)
+        going = _accumulated(at) if start else Call(at, "!_", None, (_accumulated(at),))
+        condition = Call(at, "@not_strictly_false", None, (going,))
+        step = Call(at, function, None, (_accumulated(at), call.arguments[count]))
+        return _loop(call, range_, names, (Literal(at, start), condition, step, _accumulated(at)))
 
     return make
 
 
-def _bool(value: Value) -> bool:
-    if value is True or value is False:
-        return value
-    raise no_such_overload("predicate", kind_of(value))
-
-
-def _exists_one(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-    (test,) = bodies
-
-    def evaluate(frame: Frame) -> Value:
-        count = 0
-        for item in _items(target(frame)):
-            frame[slot] = item
-            count += _bool(test(frame))
-        return count == 1
-
-    return evaluate
-
-
-def _filter(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-    (test,) = bodies
-
-    def evaluate(frame: Frame) -> Value:
-        kept: list[Value] = []
-        for item in _items(target(frame)):
-            frame[slot] = item
-            if _bool(test(frame)):
-                kept.append(item)
-        return kept
-
-    return evaluate
-
-
-def _map(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-    """`list.map(x, result)` and `list.map(x, condition, result)`."""
-    result = bodies[-1]
-    test = bodies[0] if len(bodies) > 1 else None
-
-    def evaluate(frame: Frame) -> Value:
-        results: list[Value] = []
-        for item in _items(target(frame)):
-            frame[slot] = item
-            if test is None or _bool(test(frame)):
-                results.append(result(frame))
-        return results
-
-    return evaluate
-
-
-def _sort_by(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-    (key,) = bodies
-
-    sortable = cmp_to_key(collections.order)
-
-    def evaluate(frame: Frame) -> Value:
-        ranked: list[tuple[Value, Value]] = []
-        for item in values.elements(target(frame)):
-            frame[slot] = item
-            ranked.append((key(frame), item))
-        ranked.sort(key=lambda pair: sortable(pair[0]))
-        return [item for _, item in ranked]
-
-    return evaluate
-
-
-def _opt_map(*, flat: bool) -> Callable[[Evaluator, int, list[Evaluator]], Evaluator]:
-    def make(target: Evaluator, slot: int, bodies: list[Evaluator]) -> Evaluator:
-        (result,) = bodies
-
-        def evaluate(frame: Frame) -> Value:
-            optional = target(frame)
-            if not isinstance(optional, Optional):
-                raise no_such_overload("optMap", kind_of(optional))
-            if not optional.present:
-                return NONE
-            frame[slot] = optional.content
-            return result(frame) if flat else Optional(True, result(frame))
-
-        return evaluate
+def _exists_one(count: int) -> Expand:
+    def make(call: Call, range_: Node) -> Node:
+        at = call.position
+        names = _variables(call, count)
+        more = Call(at, "_+_", None, (_accumulated(at), Literal(at, 1)))
+        step = Call(at, "_?_:_", None, (call.arguments[count], more, _accumulated(at)))
+        result = Call(at, "_==_", None, (_accumulated(at), Literal(at, 1)))
+        return _loop(call, range_, names, (Literal(at, 0), Literal(at, True), step, result))
 
     return make
 
 
-_MACROS: Final[Mapping[tuple[str, int], Callable[[Evaluator, int, list[Evaluator]], Evaluator]]] = {
-    ("all", 2): _quantified(decisive=False),
-    ("exists", 2): _quantified(decisive=True),
-    ("exists_one", 2): _exists_one,
-    ("existsOne", 2): _exists_one,
+def _list(count: int) -> Expand:
+    """`map` and `transformList`, with or without a filter before the result."""
+
+    def make(call: Call, range_: Node) -> Node:
+        at = call.position
+        names = _variables(call, count)
+        item = ListOf(at, ((call.arguments[-1], False),))
+        step: Node = Call(at, "_+_", None, (_accumulated(at), item))
+        step = _filtered(call, count, step)
+        return _loop(call, range_, names, (ListOf(at, ()), Literal(at, True), step, _accumulated(at)))
+
+    return make
+
+
+def _filtered(call: Call, count: int, step: Node) -> Node:
+    """Return the step under the condition that stands before the result, if one does."""
+    if len(call.arguments) == count + 1:
+        return step
+    return Call(call.position, "_?_:_", None, (call.arguments[count], step, _accumulated(call.position)))
+
+
+def _filter(call: Call, range_: Node) -> Node:
+    at = call.position
+    names = _variables(call, 1)
+    item = ListOf(at, ((call.arguments[0], False),))
+    step = Call(at, "_+_", None, (_accumulated(at), item))
+    step = Call(at, "_?_:_", None, (call.arguments[1], step, _accumulated(at)))
+    return _loop(call, range_, names, (ListOf(at, ()), Literal(at, True), step, _accumulated(at)))
+
+
+def _map_of(*, entries: bool) -> Expand:
+    """`transformMap` (the result is the value) and `transformMapEntry` (the result is a map to merge)."""
+
+    def make(call: Call, range_: Node) -> Node:
+        at = call.position
+        names = _variables(call, 2)
+        result = call.arguments[-1]
+        inserted = (result,) if entries else (Name(at, names[0]), result)
+        step: Node = Call(at, "cel.@mapInsert", None, (_accumulated(at), *inserted))
+        step = _filtered(call, 2, step)
+        return _loop(call, range_, names, (MapOf(at, ()), Literal(at, True), step, _accumulated(at)))
+
+    return make
+
+
+def _bound(at: int, name: str, value: Node, result: Node) -> Comprehension:
+    """A variable with a value, evaluated when it is first used: a comprehension over nothing."""
+    loop = Loop(_UNUSED, "", name, value, Literal(at, False), Name(at, name), result)
+    return Comprehension(at, "bind", ListOf(at, ()), loop)
+
+
+def _bind(call: Call) -> Node:
+    name, value, result = call.arguments
+    if not isinstance(name, Name):
+        raise CompileError("cel.bind() variable names must be simple identifiers", name.position)
+    return _bound(call.position, name.name, value, result)
+
+
+def _opt_map(*, flat: bool) -> Expand:
+    def make(call: Call, target: Node) -> Node:
+        at = call.position
+        variable, result = call.arguments
+        if not isinstance(variable, Name):
+            raise CompileError(f"{call.function}() variable name must be a simple identifier", variable.position)
+        value = _bound(at, variable.name, Call(at, "value", target, ()), result)
+        chosen = value if flat else Call(at, "optional.of", None, (value,))
+        return Call(at, "_?_:_", None, (Call(at, "hasValue", target, ()), chosen, Call(at, "optional.none", None, ())))
+
+    return make
+
+
+def _sort_by(call: Call, target: Node) -> Node:
+    if isinstance(target, Literal | MapOf):
+        reason = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
+        raise CompileError(reason, target.position)
+    at = call.position
+    keys = _list(1)(Call(at, "map", None, call.arguments), Name(at, _SORTED))
+    return _bound(at, _SORTED, target, Call(at, "@sortByAssociatedKeys", Name(at, _SORTED), (keys,)))
+
+
+_MACROS: Final[Mapping[tuple[str, int], Expand]] = {
+    ("all", 2): _quantifier("_&&_", start=True, count=1),
+    ("all", 3): _quantifier("_&&_", start=True, count=2),
+    ("exists", 2): _quantifier("_||_", start=False, count=1),
+    ("exists", 3): _quantifier("_||_", start=False, count=2),
+    **{(name, count + 1): _exists_one(count) for name in ("exists_one", "existsOne") for count in (1, 2)},
+    ("map", 2): _list(1),
+    ("map", 3): _list(1),
     ("filter", 2): _filter,
-    ("map", 2): _map,
-    ("map", 3): _map,
+    ("transformList", 3): _list(2),
+    ("transformList", 4): _list(2),
+    ("transformMap", 3): _map_of(entries=False),
+    ("transformMap", 4): _map_of(entries=False),
+    ("transformMapEntry", 3): _map_of(entries=True),
+    ("transformMapEntry", 4): _map_of(entries=True),
     ("sortBy", 2): _sort_by,
     ("optMap", 2): _opt_map(flat=False),
     ("optFlatMap", 2): _opt_map(flat=True),

@@ -1,4 +1,4 @@
-"""What the operators do, type by type. Called by compiling; pure functions of values.
+"""What the operators do, type by type. Called by evaluating and generated code; pure functions of values.
 
 Integers are 64 bit and overflow is an error; numbers of different types compare and do not add up (CEL language
 definition, section "Numeric Values"; Kubernetes turns cross-type comparisons on).
@@ -10,11 +10,25 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from driver.core.cel import values
-from driver.core.cel.errors import EvaluationError, no_such_overload
-from driver.core.cel.values import MAX_INT, MAX_UINT, MIN_INT, NUMBERS, Uint, Value, equal, kind_of
+from driver.core.cel import times, values
+from driver.core.cel.errors import Cancelled, EvaluationError, no_such_overload
+from driver.core.cel.texts import check_length
+from driver.core.cel.times import Duration, Timestamp
+from driver.core.cel.values import (
+    MAX_INT,
+    MAX_UINT,
+    MIN_INT,
+    NUMBERS,
+    Growing,
+    Uint,
+    Value,
+    equal,
+    kind_of,
+)
 
 Binary = Callable[[Value, Value], Value]
+MAX_ELEMENTS: Final = 1_000_000
+"""Elements of a list; making each costs a unit, and a million units are allowed."""
 
 
 def checked_int(number: int) -> int:
@@ -32,17 +46,48 @@ def checked_uint(number: int) -> Uint:
 
 
 def add(left: Value, right: Value) -> Value:
-    """`left + right`: numbers of one type, strings, bytes, lists."""
-    kind = _same(left, right, "_+_")
-    if kind in ("string", "bytes"):
-        return left + right  # type: ignore[operator]  # both are str or both are bytes, see kind
-    if kind == "list":
-        return [*values.elements(left), *values.elements(right)]
-    return _number(left, right, kind, "_+_", lambda one, other: one + other)
+    """`left + right`: numbers of one type, strings, bytes, lists, times."""
+    if isinstance(left, str) and isinstance(right, str):
+        check_length(len(left) + len(right))
+        return left + right
+    if isinstance(left, bytes) and isinstance(right, bytes):
+        check_length(len(left) + len(right))
+        return left + right
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return _concatenated(left, right)
+    if isinstance(left, Duration | Timestamp):
+        return _add_times(left, right)
+    return _number(left, right, _same(left, right, "_+_"), "_+_", lambda one, other: one + other)
+
+
+def _concatenated(left: list[Value] | tuple[Value, ...], right: list[Value] | tuple[Value, ...]) -> Value:
+    if len(left) + len(right) > MAX_ELEMENTS:
+        raise Cancelled
+    if isinstance(left, Growing):
+        left.extend(right)
+        return left
+    return [*left, *right]
+
+
+def _add_times(left: Duration | Timestamp, right: Value) -> Value:
+    if isinstance(right, Duration):
+        if isinstance(left, Duration):
+            return times.checked_duration(left.nanos + right.nanos)
+        return times.checked_timestamp(left.nanos + right.nanos, left.offset)
+    if isinstance(left, Duration) and isinstance(right, Timestamp):
+        return times.checked_timestamp(left.nanos + right.nanos, right.offset)
+    raise no_such_overload("_+_", left.kind, kind_of(right))
 
 
 def subtract(left: Value, right: Value) -> Value:
-    """`left - right`: numbers of one type."""
+    """`left - right`: numbers of one type, times."""
+    if isinstance(left, Timestamp):
+        if isinstance(right, Timestamp):
+            return times.checked_duration(left.nanos - right.nanos)
+        if isinstance(right, Duration):
+            return times.checked_timestamp(left.nanos - right.nanos, left.offset)
+    if isinstance(left, Duration) and isinstance(right, Duration):
+        return times.checked_duration(left.nanos - right.nanos)
     return _number(left, right, _same(left, right, "_-_"), "_-_", lambda one, other: one - other)
 
 
@@ -68,15 +113,19 @@ def remainder(left: Value, right: Value) -> Value:
         raise no_such_overload("_%_", kind, kind)
     if right == 0:
         raise EvaluationError("modulus by zero")
+    if left == MIN_INT and right == -1:
+        raise EvaluationError("integer overflow")
     return _number(left, right, kind, "_%_", lambda one, other: one - other * _quotient(one, other))
 
 
 def negate(operand: Value) -> Value:
-    """`-operand`: ints and doubles."""
+    """`-operand`: ints, doubles, durations."""
     if isinstance(operand, float):
         return -operand
     if type(operand) is int:
         return checked_int(-operand)
+    if isinstance(operand, Duration):
+        return times.checked_duration(-operand.nanos)
     raise no_such_overload("-_", kind_of(operand))
 
 
@@ -90,21 +139,30 @@ def invert(operand: Value) -> Value:
 def contained(item: Value, container: Value) -> Value:
     """`item in container`: an element of a list, a key of a map."""
     if isinstance(container, list | tuple):
-        return any(equal(item, element) for element in container)
+        return any(values.matches(item, element) for element in container)
     if isinstance(container, Mapping):
-        return kind_of(item) in ("bool", "string", *NUMBERS) and values.key_of(item) in container
+        return values.key_of(item) in container
     raise no_such_overload("@in", kind_of(item), kind_of(container))
 
 
-def compare(left: Value, right: Value, function: str) -> int:
-    """Return -1, 0 or 1 (2 for a NaN). Raises `EvaluationError` for types without an order."""
+def not_equal(left: Value, right: Value) -> Value:
+    """`left != right`: an error while comparing means that they are not equal (cel-go evalNe)."""
+    return not values.matches(left, right)
+
+
+def compare(left: Value, right: Value, function: str = "compare") -> int:
+    """Return -1, 0 or 1. Raises `EvaluationError` for types without an order, and for NaN."""
     kind, other = kind_of(left), kind_of(right)
-    if (kind in NUMBERS and other in NUMBERS) or (kind == other and kind in ("string", "bytes", "bool")):
+    if kind in NUMBERS and other in NUMBERS:
+        if left != left or right != right:  # noqa: PLR0124 - only NaN differs from itself
+            raise EvaluationError("NaN values cannot be ordered")
+        if values.numbers_equal(left, right):
+            return 0
+        return -1 if left < right else 1  # type: ignore[operator]  # both are numbers
+    if kind == other and (kind in {"string", "bytes", "bool"} or isinstance(left, Duration | Timestamp)):
         if left == right:
             return 0
-        if left < right:  # type: ignore[operator]  # both are numbers, or of the same ordered type
-            return -1
-        return 1 if left > right else 2  # type: ignore[operator]  # the same
+        return -1 if left < right else 1  # type: ignore[operator]  # both are of the same ordered type
     raise no_such_overload(function, kind, other)
 
 
@@ -138,17 +196,17 @@ def _divide_doubles(left: float, right: float) -> float:
 
 
 BINARY: Final[Mapping[str, Binary]] = {
-    "==": equal,
-    "!=": lambda left, right: not equal(left, right),
-    "<": lambda left, right: compare(left, right, "_<_") == -1,
-    "<=": lambda left, right: compare(left, right, "_<=_") in (-1, 0),
-    ">": lambda left, right: compare(left, right, "_>_") == 1,
-    ">=": lambda left, right: compare(left, right, "_>=_") in (0, 1),
-    "in": contained,
-    "+": add,
-    "-": subtract,
-    "*": multiply,
-    "/": divide,
-    "%": remainder,
+    "_==_": equal,
+    "_!=_": not_equal,
+    "_<_": lambda left, right: compare(left, right, "_<_") < 0,
+    "_<=_": lambda left, right: compare(left, right, "_<=_") <= 0,
+    "_>_": lambda left, right: compare(left, right, "_>_") > 0,
+    "_>=_": lambda left, right: compare(left, right, "_>=_") >= 0,
+    "@in": contained,
+    "_+_": add,
+    "_-_": subtract,
+    "_*_": multiply,
+    "_/_": divide,
+    "_%_": remainder,
 }
 UNARY: Final[Mapping[str, Callable[[Value], Value]]] = {"!_": invert, "-_": negate}

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 
-from driver.core.cel import compiling, parsing, scopes
-from driver.core.cel.errors import CompileError, EvaluationError
-from driver.core.cel.scopes import MISSING, Evaluator, Frame, Variables
-from driver.core.cel.syntax import ListOf, Literal, MapOf
+from driver.core.cel import checking, costing, evaluating, parsing, scopes, tracking, validating
+from driver.core.cel.checking import Checked
+from driver.core.cel.errors import CelError, CompileError, EvaluationError
+from driver.core.cel.frames import MISSING, Evaluator, Frame
+from driver.core.cel.scopes import Environment
 from driver.core.cel.values import Value
+
+MAX_SELECTOR: Final = 10 * 1024
+"""Bytes of a new selector (CELSelectorExpressionMaxLength); the scheduler evaluates longer ones that are stored."""
+_REMEMBERED: Final = 2048
+Fast = Callable[..., Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an evaluation gave: a value or an error, and what it cost in units of the API."""
+
+    value: Value
+    error: EvaluationError | None
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +34,36 @@ class Program:
     """A compiled expression; evaluating it changes nothing and may happen in several threads at once."""
 
     expression: str
+    checked: Checked = field(repr=False)
     names: tuple[str, ...]
     """Variables it may use; what `evaluate` is not given fails only where it is read."""
     _frame_size: int
-    _evaluate: Evaluator
+    _evaluate: Evaluator = field(repr=False)
 
     def evaluate(self, variables: Mapping[str, Value]) -> Value:
         """Return the value of the expression. Raises `EvaluationError`, never RecursionError."""
-        frame: Frame = [variables.get(name, MISSING) for name in self.names]
+        return self._run(self._frame(variables))
+
+    def evaluate_device(self, device: Value) -> Value:
+        """Return the value of the expression for the variable `device`. Raises `EvaluationError`."""
+        return self._run(self._frame({"device": device}))
+
+    def trace(self, variables: Mapping[str, Value]) -> Outcome:
+        """Evaluate and say what it cost."""
+        frame = self._frame(variables)
+        try:
+            value, error = self._run(frame), None
+        except EvaluationError as failure:
+            value, error = None, failure
+        cost = frame[0]
+        return Outcome(value, error, cost if isinstance(cost, int) else 0)
+
+    def _frame(self, variables: Mapping[str, Value]) -> Frame:
+        frame: Frame = [0, *(variables.get(name, MISSING) for name in self.names)]
         frame += [None] * (self._frame_size - len(frame))
+        return frame
+
+    def _run(self, frame: Frame) -> Value:
         try:
             return self._evaluate(frame)
         except RecursionError as error:
@@ -34,28 +72,66 @@ class Program:
             raise EvaluationError(f"a text is no valid Unicode: {error}") from error
 
 
-def compile(expression: str, variables: Variables | None = None) -> Program:  # noqa: A001 - the word of the field
-    """Compile an expression over `variables` (default: those of device selectors and of admission policies).
-
-    Raises `CompileError` for anything that is not CEL, not declared or not built here; never RecursionError.
-    """
-    declared = {**scopes.DEVICE, **scopes.ADMISSION} if variables is None else variables
-    scope = scopes.top(declared)
+def _compile(expression: str, environment: Environment) -> Program:
     try:
-        evaluate = compiling.compile_node(parsing.parse(expression), scope)
+        checked = checking.check(parsing.parse(expression), environment)
+        validating.validate(checked)
+        planner = evaluating.Planner(checked)
+        evaluate = planner.plan(checked.root)
     except RecursionError as error:
         raise CompileError("the expression is nested too deeply for this stack") from error
     except UnicodeError as error:
         raise CompileError(f"a text is no valid Unicode: {error}") from error
-    return Program(expression, tuple(declared), scope.frame_size[0], evaluate)
+    return Program(expression, checked, tuple(environment.variables), planner.size, evaluate)
 
 
-def compile_selector(expression: str) -> Program:
+def compile(expression: str, environment: Environment = scopes.ALL) -> Program:  # noqa: A001 - the word of the field
+    """Compile an expression (default: over the variables of device selectors and of admission policies).
+
+    Raises `CompileError` for anything that is not CEL, not declared or of wrong types; never RecursionError.
+    """
+    return _compile(expression, environment)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _selector(expression: str, *, list_attributes: bool) -> Program | CompileError:
+    environment = scopes.LIST_DEVICE if list_attributes else scopes.DEVICE
+    try:
+        program = _compile(expression, environment)
+    except CompileError as error:
+        return error
+    result = program.checked.types[program.checked.root]
+    if result.kind in ("bool", "any", "dyn" if list_attributes else "bool"):
+        return program
+    return CompileError(f"must evaluate to bool or the unknown type, not {result}")
+
+
+def compile_selector(expression: str, *, list_attributes: bool = False) -> Program:
     """Compile the selector of a DeviceClass or request: it knows `device` only and must give a bool.
 
-    Raises `CompileError`.
+    `list_attributes`: whether attributes may be lists and `includes` exists (feature gate DRAListTypeAttributes).
+    Programs are remembered. Raises `CompileError`.
     """
-    node = parsing.parse(expression)
-    if isinstance(node, ListOf | MapOf) or (isinstance(node, Literal) and not isinstance(node.value, bool)):
-        raise CompileError("must evaluate to bool")
-    return compile(expression, scopes.DEVICE)
+    found = _selector(expression, list_attributes=list_attributes)
+    if isinstance(found, CompileError):
+        raise CompileError(found.reason, found.position)
+    return found
+
+
+def max_cost(program: Program) -> int:
+    """Return what the API server estimates that a selector costs at most, in units of the API."""
+    return costing.estimate(program.checked)
+
+
+def admission_error(expression: str, *, list_attributes: bool = False) -> str | None:
+    """Say why the API server refuses a new selector (length, does not compile, cost); None if it takes it."""
+    size = len(expression.encode(errors="surrogatepass"))
+    if size > MAX_SELECTOR:
+        return f"Too long: may not be more than {MAX_SELECTOR} bytes"
+    try:
+        cost = max_cost(compile_selector(expression, list_attributes=list_attributes))
+    except CelError as error:
+        return f"compilation failed: {error}"
+    if cost > tracking.LIMIT:
+        return f"too complex, exceeds cost limit: {cost} is more than {tracking.LIMIT}"
+    return None

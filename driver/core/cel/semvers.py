@@ -1,29 +1,34 @@
 """Semantic versions (semver.org 2.0.0) with the errors of github.com/blang/semver, which Kubernetes uses.
 
-Called by the selector language. Build metadata is read and does not take part in comparisons.
+Part of the library. Build metadata is read and does not take part in comparisons.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
+from typing import ClassVar, Final
 
 from driver.core.cel.errors import EvaluationError
+from driver.core.cel.values import MAX_INT, MIN_INT, Opaque, Value
 
 _DIGITS = frozenset("0123456789")
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
 _MAX_PART = 2**64 - 1
+_MAX_DIGITS = 20
 
 
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
-class Semver:
+class Semver(Opaque):
     """A version; `prerelease` identifiers are numbers where they look like numbers."""
 
     major: int
     minor: int
     patch: int
     prerelease: tuple[int | str, ...] = ()
+    kind: ClassVar[str] = "kubernetes.Semver"
 
     @property
     def _rank(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
@@ -32,7 +37,9 @@ class Semver:
         return self.major, self.minor, self.patch, not self.prerelease, words
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Semver) and self._rank == other._rank
+        if type(other) is not Semver:
+            raise TypeError("a version equals versions only")
+        return self._rank == other._rank
 
     def __lt__(self, other: Semver) -> bool:
         return self._rank < other._rank
@@ -41,6 +48,7 @@ class Semver:
         return hash(self._rank)
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Semver:
     """Parse a version in full form. Raises `EvaluationError` with the reason."""
     if not text:
@@ -83,7 +91,7 @@ def _number(text: str, name: str) -> int:
         raise EvaluationError(f'Invalid character(s) found in {name} number "{text}"')
     if len(text) > 1 and text[0] == "0":
         raise EvaluationError(f'{name.capitalize()} number must not contain leading zeroes "{text}"')
-    if int(text) > _MAX_PART:
+    if _is_too_large(text):
         raise EvaluationError(f'{name.capitalize()} number "{text}" is too large')
     return int(text)
 
@@ -97,7 +105,13 @@ def _identifier(text: str) -> int | str:
         return text
     if len(text) > 1 and text[0] == "0":
         raise EvaluationError(f'Numeric PreRelease version must not contain leading zeroes "{text}"')
+    if _is_too_large(text):
+        raise EvaluationError(f'Numeric PreRelease version "{text}" is too large')
     return int(text)
+
+
+def _is_too_large(digits: str) -> bool:
+    return len(digits) > _MAX_DIGITS or int(digits) > _MAX_PART
 
 
 def _check_words(text: str, name: str) -> None:
@@ -106,3 +120,35 @@ def _check_words(text: str, name: str) -> None:
             raise EvaluationError(f"{name} is empty")
         if not _WORD.issuperset(part):
             raise EvaluationError(f'Invalid character(s) found in {name.lower()} "{part}"')
+
+
+def _is_semver(text: str, tolerant: bool = False) -> bool:  # noqa: FBT001, FBT002 - the argument of CEL's own function
+    try:
+        _semver(text, tolerant)
+    except EvaluationError:
+        return False
+    return True
+
+
+def _semver(text: str, tolerant: bool = False) -> Semver:  # noqa: FBT001, FBT002 - the same
+    return parse_tolerant(text) if tolerant else parse(text)
+
+
+def _wrap(number: int) -> int:
+    """Convert uint64 to int64 as Go does."""
+    return number if number <= MAX_INT else number + 2 * MIN_INT
+
+
+FUNCTIONS: Final[Mapping[str, Callable[..., Value]]] = {
+    "string_to_semver": parse,
+    "string_bool_to_semver": _semver,
+    "is_semver_string": _is_semver,
+    "is_semver_string_bool": _is_semver,
+    "semver_is_greater_than": lambda one, other: one > other,
+    "semver_is_less_than": lambda one, other: one < other,
+    "semver_compare_to": lambda one, other: (one > other) - (one < other),
+    "semver_major": lambda version: _wrap(version.major),
+    "semver_minor": lambda version: _wrap(version.minor),
+    "semver_patch": lambda version: _wrap(version.patch),
+}
+"""Functions by the ids of their overloads."""

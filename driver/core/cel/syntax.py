@@ -1,11 +1,20 @@
-"""The tree of an expression: what parsing makes and compiling walks. Frozen values, no behaviour."""
+"""The tree of an expression: what parsing makes, checking types and evaluating walks.
+
+Nodes are compared by identity, so that what is known of a node (its type, its cost) can be kept beside the tree.
+Operators are calls of `_+_`, `!_`, `_?_:_`, `_[_]`, `@in` and so on (cel-go common/operators); `_&&_` and `_||_` have
+as many arguments as the chain has terms. Macros are expanded: `all`, `map`, `cel.bind` and others are `Comprehension`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+ACCUMULATOR: Final = "@result"
+"""The variable in which a comprehension collects its result; no user can write this name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Literal:
     """A constant."""
 
@@ -13,37 +22,27 @@ class Literal:
     value: bool | int | float | str | bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Name:
-    """A variable, or the first part of a function's qualified name."""
+    """A variable or a type, or the first part of a qualified name."""
 
     position: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Select:
-    """`operand.field`, `operand.?field` if optional."""
+    """`operand.field`; with `test` it is `has(operand.field)`."""
 
     position: int
     operand: Node
     field: str
-    optional: bool = False
+    test: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    """`operand[key]`, `operand[?key]` if optional."""
-
-    position: int
-    operand: Node
-    key: Node
-    optional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """`function(arguments)` or `target.function(arguments)`; operators are calls of their own sign."""
+    """`function(arguments)` or `target.function(arguments)`."""
 
     position: int
     function: str
@@ -51,26 +50,7 @@ class Call:
     arguments: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Junction:
-    """`a && b && …` or `a || b || …`: flat, however long."""
-
-    position: int
-    operator: str
-    terms: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Conditional:
-    """`condition ? chosen : otherwise`."""
-
-    position: int
-    condition: Node
-    chosen: Node
-    otherwise: Node
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ListOf:
     """`[a, ?b]`: elements, each with whether it is optional."""
 
@@ -78,7 +58,7 @@ class ListOf:
     elements: tuple[tuple[Node, bool], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MapOf:
     """`{key: value, ?key: value}`: entries, each with whether it is optional."""
 
@@ -86,4 +66,80 @@ class MapOf:
     entries: tuple[tuple[Node, Node, bool], ...]
 
 
-Node = Literal | Name | Select | Index | Call | Junction | Conditional | ListOf | MapOf
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """`name{field: value}`: fields, each with whether it is optional."""
+
+    position: int
+    name: str
+    fields: tuple[tuple[str, Node, bool], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loop:
+    """How a comprehension folds its range: `accumulator` starts as `init` and becomes `step` for each element."""
+
+    variable: str
+    second: str
+    """The second variable of two-variable macros, or empty."""
+    accumulator: str
+    init: Node
+    condition: Node
+    step: Node
+    result: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comprehension:
+    """A macro, expanded. `macro` is its name, for readers and for code generation."""
+
+    position: int
+    macro: str
+    range: Node
+    loop: Loop
+
+
+Node = Literal | Name | Select | Call | ListOf | MapOf | Message | Comprehension
+
+
+def qualified_name(node: Node) -> str | None:
+    """Return `a.b.c` for a chain of selections that starts with a name, None for anything else."""
+    parts: list[str] = []
+    while isinstance(node, Select) and not node.test:
+        parts.append(node.field)
+        node = node.operand
+    if not isinstance(node, Name):
+        return None
+    return ".".join((node.name, *reversed(parts)))
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the nodes directly below one, in the order of the text."""
+    if isinstance(node, Call):
+        return node.arguments if node.target is None else (node.target, *node.arguments)
+    if isinstance(node, Comprehension):
+        loop = node.loop
+        return (node.range, loop.init, loop.condition, loop.step, loop.result)
+    if isinstance(node, Select):
+        return (node.operand,)
+    return _contents(node)
+
+
+def _contents(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, ListOf):
+        return tuple(element for element, _ in node.elements)
+    if isinstance(node, MapOf):
+        return tuple(each for key, value, _ in node.entries for each in (key, value))
+    return tuple(value for _, value, _ in node.fields) if isinstance(node, Message) else ()
+
+
+def descendants(root: Node) -> list[Node]:
+    """Return all nodes of a tree, each once, parents before children."""
+    found: dict[Node, None] = {}
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found[node] = None
+            pending.extend(reversed(children(node)))
+    return list(found)

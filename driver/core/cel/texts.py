@@ -1,20 +1,18 @@
-"""String functions: cel-go ext/strings version 2 and Kubernetes' regex functions. Part of the library's tables.
+"""String functions: cel-go ext/strings version 2. Part of the library.
 
-Positions count code points. Regular expressions are RE2 (linear time); Python's own module backtracks and is never used
-on patterns from users, so `matches` and `find` need google-re2 (`pip install 'accel-dra[demo]'`).
+Positions count code points. What would grow beyond `MAX_LENGTH` is refused: it costs more to look at than is allowed.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from driver.core.cel.conversions import Overloads
-from driver.core.cel.errors import CompileError, EvaluationError
+from driver.core.cel.errors import Cancelled, EvaluationError
 from driver.core.cel.values import Value
 
+MAX_LENGTH: Final = 10_000_000
+"""Characters; looking at each costs a tenth of a unit, and a million units are allowed."""
 _QUOTED: Final = {
     "\a": "\\a",
     "\b": "\\b",
@@ -26,85 +24,59 @@ _QUOTED: Final = {
     "\\": "\\\\",
     '"': '\\"',
 }
+_SPACE: Final = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What Go calls white space."""
 
 
-class Match(Protocol):
-    """What a regular expression found."""
-
-    def group(self) -> str:
-        """Return the text."""
-
-
-class Pattern(Protocol):
-    """A compiled regular expression."""
-
-    def search(self, text: str) -> object | None:
-        """Return something if the pattern occurs in the text."""
-
-    def finditer(self, text: str) -> Iterator[Match]:
-        """Yield what the pattern finds, left to right."""
-
-
-@lru_cache(maxsize=256)
-def regex(pattern: str) -> Pattern:
-    """Compile a regular expression with RE2. Raises `EvaluationError` if the pattern or the library is missing."""
-    try:
-        library = importlib.import_module("re2")
-    except ImportError as error:
-        raise CompileError("regular expressions need google-re2: pip install 'accel-dra[demo]'") from error
-    options = library.Options()
-    options.log_errors = False
-    try:
-        compiled: Pattern = library.compile(pattern, options)
-    except library.error as error:
-        raise EvaluationError(f"error parsing regexp: {_text(error)}: `{pattern}`") from error
-    return compiled
-
-
-def _text(error: Exception) -> str:
-    reason = error.args[0] if error.args else ""
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-
-
-def _matches(text: str, pattern: str) -> bool:
-    return regex(pattern).search(text) is not None
-
-
-def _find(text: str, pattern: str) -> str:
-    return next((match.group() for match in regex(pattern).finditer(text)), "")
-
-
-def _find_all(text: str, pattern: str, limit: int = -1) -> Value:
-    found = [match.group() for match in regex(pattern).finditer(text)] if limit else []
-    return found if limit < 0 else found[:limit]
-
-
-def _checked(index: int, length: int) -> int:
-    if not 0 <= index <= length:
-        raise EvaluationError(f"index out of range: {index}")
-    return index
+def check_length(length: int) -> None:
+    """Raise `Cancelled` for a text that nobody could afford to look at."""
+    if length > MAX_LENGTH:
+        raise Cancelled
 
 
 def _char_at(text: str, index: int) -> str:
-    _checked(index, len(text))
+    if not 0 <= index <= len(text):
+        raise EvaluationError(f"index out of range: {index}")
     return text[index : index + 1]
 
 
 def _index_of(text: str, part: str, start: int = 0) -> int:
-    return text.find(part, _checked(start, len(text)))
+    if not part:
+        return start
+    if start < 0:
+        raise EvaluationError(f"index out of range: {start}")
+    return text.find(part, start)
 
 
 def _last_index_of(text: str, part: str, start: int | None = None) -> int:
     if start is None:
         return text.rfind(part)
-    return text.rfind(part, 0, _checked(start, len(text)) + len(part))
+    if not part:
+        return start
+    if start < 0:
+        raise EvaluationError(f"index out of range: {start}")
+    return text.rfind(part, 0, start + len(part)) if start < len(text) else -1
 
 
 def _substring(text: str, start: int, end: int | None = None) -> str:
-    stop = _checked(len(text) if end is None else end, len(text))
-    if _checked(start, len(text)) > stop:
+    stop = len(text) if end is None else end
+    if end is not None and start > stop:
         raise EvaluationError(f"invalid substring range. start: {start}, end: {stop}")
+    for index in (start, stop):
+        if not 0 <= index <= len(text):
+            raise EvaluationError(f"index out of range: {index}")
     return text[start:stop]
+
+
+def _replace(text: str, old: str, new: str, count: int = -1) -> str:
+    places = text.count(old)
+    if 0 <= count < places:
+        places = count
+    check_length(len(text) + places * max(0, len(new) - len(old)))
+    return text.replace(old, new, count if count >= 0 else -1)
 
 
 def _split(text: str, separator: str, limit: int = -1) -> Value:
@@ -116,36 +88,47 @@ def _split(text: str, separator: str, limit: int = -1) -> Value:
 
 
 def _join(parts: list[Value], separator: str = "") -> str:
-    if not all(isinstance(part, str) for part in parts):
-        raise EvaluationError("no such overload: join takes strings")
-    return separator.join(part for part in parts if isinstance(part, str))
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) != len(parts):
+        raise EvaluationError("join: invalid input: not all elements are strings")
+    check_length(sum(map(len, texts)) + len(separator) * len(texts))
+    return separator.join(texts)
 
 
-def _change_case(text: str, change: Callable[[str], str]) -> str:
-    return "".join(change(sign) if sign.isascii() else sign for sign in text)
+def lower_ascii(text: str) -> str:
+    """Return the text with A to Z in lower case."""
+    return text.lower() if text.isascii() else "".join(sign.lower() if sign.isascii() else sign for sign in text)
+
+
+def upper_ascii(text: str) -> str:
+    """Return the text with a to z in upper case."""
+    return text.upper() if text.isascii() else "".join(sign.upper() if sign.isascii() else sign for sign in text)
 
 
 def _quote(text: str) -> str:
     return f'"{"".join(_QUOTED.get(sign, sign) for sign in text)}"'
 
 
-_TWO: Final = ("string", "string")
-MATCHES: Final[Overloads] = {_TWO: _matches}
-INDEX_OF: Final[Overloads] = {_TWO: _index_of, ("string", "string", "int"): _index_of}
-LAST_INDEX_OF: Final[Overloads] = {_TWO: _last_index_of, ("string", "string", "int"): _last_index_of}
-FUNCTIONS: Final[Mapping[str, Overloads]] = {"strings.quote": {("string",): _quote}}
-METHODS: Final[Mapping[str, Overloads]] = {
-    "startsWith": {_TWO: str.startswith},
-    "endsWith": {_TWO: str.endswith},
-    "contains": {_TWO: lambda text, part: part in text},
-    "charAt": {("string", "int"): _char_at},
-    "lowerAscii": {("string",): lambda text: _change_case(text, str.lower)},
-    "upperAscii": {("string",): lambda text: _change_case(text, str.upper)},
-    "trim": {("string",): str.strip},
-    "replace": {("string", "string", "string"): str.replace, ("string", "string", "string", "int"): str.replace},
-    "split": {_TWO: _split, ("string", "string", "int"): _split},
-    "substring": {("string", "int"): _substring, ("string", "int", "int"): _substring},
-    "join": {("list",): _join, ("list", "string"): _join},
-    "find": {_TWO: _find},
-    "findAll": {_TWO: _find_all, ("string", "string", "int"): _find_all},
+FUNCTIONS: Final[Mapping[str, Callable[..., Value]]] = {
+    "contains_string": lambda text, part: part in text,
+    "starts_with_string": str.startswith,
+    "ends_with_string": str.endswith,
+    "string_char_at_int": _char_at,
+    "string_index_of_string": _index_of,
+    "string_index_of_string_int": _index_of,
+    "string_last_index_of_string": _last_index_of,
+    "string_last_index_of_string_int": _last_index_of,
+    "string_lower_ascii": lower_ascii,
+    "string_upper_ascii": upper_ascii,
+    "string_trim": lambda text: text.strip(_SPACE),
+    "string_replace_string_string": _replace,
+    "string_replace_string_string_int": _replace,
+    "string_split_string": _split,
+    "string_split_string_int": _split,
+    "string_substring_int": _substring,
+    "string_substring_int_int": _substring,
+    "strings_quote": _quote,
+    "list_join": _join,
+    "list_join_string": _join,
 }
+"""Functions by the ids of their overloads."""

@@ -20,12 +20,12 @@ RESERVED: Final = frozenset(_RESERVED_WORDS.split())
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 _LEXEME: Final = re.compile(
     r"""(?P<space>[\t\r\n\f ]+|//[^\n]*)
-    |(?P<text>[rR]?[bB]?(?:\"{3}|'{3}|\"|')|[bB][rR](?:\"{3}|'{3}|\"|'))
+    |(?P<text>[bB]?[rR]?(?:\"{3}|'{3}|\"|'))
     |(?P<double>(?:[0-9]+\.[0-9]+|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
     |(?P<integer>(?:0x[0-9a-fA-F]+|[0-9]+)[uU]?)
     |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<operator>==|!=|<=|>=|&&|\|\||[-+*/%<>!?:.,()\[\]{}])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _ESCAPE: Final = re.compile(
     r"\\(?:(?P<plain>[abfnrtv\\?\"'`])|[xX](?P<hex>[0-9a-fA-F]{2})|(?P<octal>[0-3][0-7]{2})"
@@ -34,6 +34,8 @@ _ESCAPE: Final = re.compile(
 )
 _PLAIN: Final = dict(zip("abfnrtv\\?\"'`", "\a\b\f\n\r\t\v\\?\"'`", strict=True))
 _MAX_UINT: Final = 2**64 - 1
+_LONGEST_INTEGER: Final = 20
+"""Digits of the largest number; Python takes quadratic time for, and refuses, very long ones."""
 INT_LIMIT: Final = 2**63
 """One more than the largest int: `-9223372036854775808` is written as minus and this number."""
 
@@ -94,7 +96,8 @@ def _token(match: re.Match[str]) -> Token:
 
 def _integer(text: str, position: int) -> int:
     unsigned = text[-1] in "uU"
-    number = int(text.rstrip("uU"), 16 if text.startswith("0x") else 10)
+    digits = text.rstrip("uU").removeprefix("0x").lstrip("0") or "0"
+    number = int(digits, 16 if text.startswith("0x") else 10) if len(digits) <= _LONGEST_INTEGER else INT_LIMIT * 4
     if number > (_MAX_UINT if unsigned else INT_LIMIT):
         raise CompileError(f"invalid {'uint' if unsigned else 'int'} literal", position)
     return Uint(number) if unsigned else number
@@ -108,7 +111,8 @@ def _scan_text(expression: str, match: re.Match[str]) -> tuple[Token, int]:
     body = expression[match.end() : end]
     if end < 0 or (len(quote) == 1 and ("\n" in body or "\r" in body)):
         raise CompileError("string literal is not closed", match.start())
-    value = _unescape(body, match.end(), raw="r" in prefix, octets="b" in prefix)
+    lines = body.replace("\r\n", "\n").replace("\r", "\n")
+    value = _unescape(lines, match.end(), raw="r" in prefix, octets="b" in prefix)
     token = Token(Kind.LITERAL, expression[match.start() : end + len(quote)], match.start(), value)
     return token, end + len(quote)
 

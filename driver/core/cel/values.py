@@ -1,7 +1,8 @@
 """What expressions compute with. Called by everything in this folder.
 
 A value is one of: None, bool, int (CEL int), `Uint`, float, str, bytes, list or tuple, dict or another mapping,
-`Quantity`, `Semver`, `Optional`, `TypeName`, and what else a caller puts into variables and only passes on.
+`Amount` (a quantity), `Semver`, `Duration`, `Timestamp`, `Address`, `Network`, `Url`, `NamedFormat`, `Optional`,
+`TypeName`, and what else a caller puts into variables and only passes on.
 Python's own equality is never used between values: True is 1 in Python and not in CEL; see `equal`.
 """
 
@@ -9,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
-from driver.core.cel.errors import EvaluationError, no_such_overload
-from driver.core.cel.semvers import Semver
-from driver.model.quantities import Quantity
+from driver.core.cel.errors import EvaluationError, MissingKey, no_such_overload
 
 Value: TypeAlias = object
 """See the module's docstring; narrowed with `kind_of`."""
@@ -25,6 +24,18 @@ MAX_UINT: Final = 2**64 - 1
 
 class Uint(int):
     """An unsigned integer; another type than int, though equal numbers are equal."""
+
+    __slots__ = ()
+
+
+class Growing(list[Value]):
+    """The result of a comprehension while it grows: `+` appends to it instead of making a new list, as in cel-go."""
+
+    __slots__ = ()
+
+
+class GrowingMap(dict[Value, Value]):
+    """The same for maps."""
 
     __slots__ = ()
 
@@ -47,14 +58,44 @@ class Optional:
 NONE: Final = Optional(present=False)
 
 
-class Defaulting(dict[str, Value]):
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """Base of the values of Kubernetes' libraries.
+
+    Unlike other values they do not compare with those of other types: that is an error. `kind` is the name of the type.
+    """
+
+    kind: ClassVar[str]
+    is_strict: ClassVar[bool] = True
+    """False for durations and timestamps: they are just unequal to other types."""
+
+
+class Domain(dict[str, Value]):
+    """The attributes or capacities of one domain; a name that is missing can be explained."""
+
+    __slots__ = ("domain", "group")
+
+    def __init__(self, group: str, domain: str) -> None:
+        super().__init__()
+        self.group = group
+        """`attributes` or `capacity`."""
+        self.domain = domain
+
+
+class Domains(dict[str, Value]):
     """The map of domains of a device: a domain that is missing is an empty map when it is looked up.
 
     `in`, `size` and macros see only what is there (dynamic-resource-allocation cel/compile.go, the map's own Find).
     """
 
+    __slots__ = ("group",)
+
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self.group = group
+
     def __missing__(self, key: str) -> Value:
-        return {}
+        return Domain(self.group, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +103,13 @@ class BoolKey:
     """A bool as a map key: in Python `True` and `1` would be the same key."""
 
     value: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoneKey:
+    """A list, a map or another value as a map key: no look-up finds it again."""
+
+    value: Value
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -73,67 +121,102 @@ _KINDS: Final[Mapping[type, str]] = {
     bytes: "bytes",
     list: "list",
     tuple: "list",
+    Growing: "list",
     dict: "map",
-    Defaulting: "map",
+    GrowingMap: "map",
+    Domain: "map",
+    Domains: "map",
     type(None): "null_type",
-    Quantity: "quantity",
-    Semver: "semver",
-    Optional: "optional",
+    Optional: "optional_type",
     TypeName: "type",
 }
 NUMBERS: Final = frozenset(("int", "uint", "double"))
+_KEYS: Final = frozenset(("string", *NUMBERS))
+_LARGEST_EXACT: Final = 2**53
 
 
 def kind_of(value: Value) -> str:
     """Return CEL's name for the type of a value."""
     kind = _KINDS.get(type(value))
     if kind is None:
+        if isinstance(value, Opaque):
+            return value.kind
         kind = "map" if isinstance(value, Mapping) else type(value).__name__
     return kind
 
 
 def key_of(value: Value) -> Value:
-    """Return a value as the key of a dict. Raises `EvaluationError` for types that cannot be keys."""
+    """Return a value as the key of a dict."""
     kind = kind_of(value)
-    if kind == "bool":
-        return BoolKey(value is True)
-    if kind not in ("string", *NUMBERS):
-        raise EvaluationError(f"unsupported key type: {kind}")
-    return value
+    if kind in _KEYS:
+        return value
+    return BoolKey(value is True) if kind == "bool" else LoneKey(value)
 
 
 def keys(mapping: Mapping[Value, Value]) -> list[Value]:
     """Return the keys of a map as values."""
-    return [key.value if isinstance(key, BoolKey) else key for key in mapping]
+    return [key.value if isinstance(key, BoolKey | LoneKey) else key for key in mapping]
 
 
 def equal(left: Value, right: Value) -> bool:
-    """Say whether two values are equal: never between types, except numbers.
+    """Say whether two values are equal: never between types, except numbers; null equals null only.
 
-    Raises `EvaluationError` when a quantity or version on the left meets another type, as cel-go does.
+    Raises `EvaluationError` when a value of Kubernetes' libraries on the left meets another type, as cel-go does.
     """
+    if left is None or right is None:
+        return left is right
+    return _equal(left, right)
+
+
+def _equal(left: Value, right: Value) -> bool:
     kind, other = kind_of(left), kind_of(right)
     if kind != other:
-        if kind in ("quantity", "semver"):
+        if isinstance(left, Opaque) and left.is_strict:
             raise no_such_overload("_==_", kind, other)
-        return kind in NUMBERS and other in NUMBERS and left == right
+        return kind in NUMBERS and other in NUMBERS and numbers_equal(left, right)
     if kind == "list":
         return _equal_lists(elements(left), elements(right))
     if kind == "map":
         return _equal_maps(entries(left), entries(right))
     if isinstance(left, Optional) and isinstance(right, Optional):
-        return left.present == right.present and (not left.present or equal(left.content, right.content))
+        return left.present == right.present and (not left.present or _equal(left.content, right.content))
     return bool(left == right)
 
 
+def numbers_equal(left: Value, right: Value) -> bool:
+    """Compare numbers; a whole number meets a double as a double (cel-go common/types/compare.go)."""
+    if isinstance(left, float) is not isinstance(right, float):
+        whole, double = (right, left) if isinstance(left, float) else (left, right)
+        if isinstance(whole, int) and isinstance(double, float) and abs(whole) > _LARGEST_EXACT:
+            limit = MAX_UINT if type(whole) is Uint else MAX_INT
+            return -(2**63) <= double <= float(limit) and float(whole) == double
+    return bool(left == right)
+
+
+def same(left: Value, right: Value) -> bool:
+    """Say whether two elements of lists or maps are equal; an error between them counts as equal there (cel-go)."""
+    try:
+        return equal(left, right)
+    except EvaluationError:
+        return True
+
+
+def matches(left: Value, right: Value) -> bool:
+    """Say whether two values are equal, an error meaning no: what `in`, `indexOf` and sets ask."""
+    try:
+        return equal(left, right)
+    except EvaluationError:
+        return False
+
+
 def _equal_lists(left: list[Value] | tuple[Value, ...], right: list[Value] | tuple[Value, ...]) -> bool:
-    return len(left) == len(right) and all(equal(one, other) for one, other in zip(left, right, strict=True))
+    return len(left) == len(right) and all(same(one, other) for one, other in zip(left, right, strict=True))
 
 
 def _equal_maps(left: Mapping[Value, Value], right: Mapping[Value, Value]) -> bool:
     if len(left) != len(right):
         return False
-    return all(key in right and equal(value, right[key]) for key, value in left.items())
+    return all(key in right and same(value, right[key]) for key, value in left.items())
 
 
 def elements(value: Value) -> list[Value] | tuple[Value, ...]:
@@ -151,33 +234,39 @@ def entries(value: Value) -> Mapping[Value, Value]:
 
 
 def find(container: Value, key: Value) -> Optional:
-    """Look a key up in a map or an index up in a list; absence is an empty optional, a wrong type an error."""
+    """Look a key up in a map or an index up in a list; absence is an empty optional, a wrong index an error.
+
+    Values without keys have none: selecting a field of a string finds nothing.
+    """
     if isinstance(container, Mapping):
         return _find_entry(container, key)
     if isinstance(container, list | tuple):
         index = _index(key)
         return Optional(True, container[index]) if 0 <= index < len(container) else NONE
-    raise EvaluationError(f"no such key: {key}")
+    return NONE
 
 
 def _find_entry(container: Mapping[Value, Value], key: Value) -> Optional:
     wrapped = key_of(key)
-    if isinstance(container, Defaulting):
-        return Optional(True, container[wrapped]) if isinstance(wrapped, str) else NONE
+    if isinstance(container, Domains):
+        return Optional(True, container[wrapped]) if isinstance(wrapped, str) else Optional(True, {})
     return Optional(True, container[wrapped]) if wrapped in container else NONE
 
 
 def _index(key: Value) -> int:
-    if kind_of(key) in NUMBERS and isinstance(key, int | float) and key == int(key):
+    kind = kind_of(key)
+    if kind in NUMBERS and isinstance(key, int | float) and key == key // 1 and abs(key) <= MAX_INT:
         return int(key)
-    raise EvaluationError(f"unsupported index type {kind_of(key)!r} in list")
+    raise EvaluationError(f"unsupported index type '{kind}' in list")
 
 
 def get(container: Value, key: Value) -> Value:
-    """Return `container[key]`. Raises `EvaluationError`: no such key, index out of bounds."""
+    """Return `container[key]`. Raises `EvaluationError`: no such key (`MissingKey`), index out of bounds."""
     found = find(container, key)
     if found.present:
         return found.content
-    if isinstance(container, Mapping):
-        raise EvaluationError(f"no such key: {key}")
-    raise EvaluationError(f"index out of bounds: {key}")
+    if isinstance(container, Domain):
+        raise MissingKey(key, container.group, container.domain)
+    if isinstance(container, list | tuple):
+        raise EvaluationError(f"index out of bounds: {key}")
+    raise MissingKey(key)

@@ -10,7 +10,7 @@ import pytest
 
 from driver.model.claims import Allocation, AllocationResult
 from driver.model.wanted import Claim
-from hack.vectors import allocator
+from hack.replay import allocator
 from tests.fakes.allocation_checker import World, check
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "allocator.jsonl.gz"

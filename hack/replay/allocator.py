@@ -1,4 +1,4 @@
-"""Recorded allocations (one JSON object a line) against `driver.core.allocator`. Called by tests and by a person.
+"""Recorded allocations (one JSON object a line) against `driver.core.allocator`. Called by tests and `hack/vectors`.
 
 A vector holds what the structured allocator of Kubernetes did with a scenario. Quantities are compared by value, share
 ids not at all, lists in order. Where upstream has a known defect the answer without it is the right one; that is
@@ -110,6 +110,15 @@ def allocate_vector(vector: Json, *, with_table: bool = False) -> Answer:
         return _answer(allocate(snapshot, scenario.node, scenario.claims))
     except InvalidClaim as error:
         return Answer("fatal", message=str(error))
+
+
+def differences(vector: Mapping[str, object]) -> list[str]:
+    """Return what we decide differently, in sentences; nothing if we agree."""
+    document = dict(vector)
+    wanted, answer = wanted_answer(document), allocate_vector(document)
+    if answer.agrees(wanted):
+        return []
+    return [f"expected {wanted.kind} {list(wanted.allocations)}, got {answer.kind} {list(answer.allocations)}"]
 
 
 def _answer(outcome: Allocated | Unsatisfiable) -> Answer:
