@@ -53,6 +53,7 @@ PODS: Final = Kind("/api/v1", "pods", "Pod", Pod)
 NODES: Final = Kind("/api/v1", "nodes", "Node", Node, namespaced=False)
 NAMESPACES: Final = Kind("/api/v1", "namespaces", "Namespace", Namespace, namespaced=False)
 EVENTS: Final = Kind("/api/v1", "events", "Event", Other)
+LEASES: Final = Kind("/apis/coordination.k8s.io/v1", "leases", "Lease", Other)
 CLAIMS: Final = Kind(_DRA, "resourceclaims", "ResourceClaim", Claim)
 TEMPLATES: Final = Kind(_DRA, "resourceclaimtemplates", "ResourceClaimTemplate", Template)
 CLASSES: Final = Kind(_DRA, "deviceclasses", "DeviceClass", DeviceClass, namespaced=False)
@@ -60,6 +61,8 @@ SLICES: Final = Kind(_DRA, "resourceslices", "ResourceSlice", Slice, namespaced=
 _OTHERS: Final = (
     Kind("/api/v1", "configmaps", "ConfigMap", Other),
     Kind("/api/v1", "serviceaccounts", "ServiceAccount", Other),
+    Kind(_RBAC, "roles", "Role", Other),
+    Kind(_RBAC, "rolebindings", "RoleBinding", Other),
     Kind(_RBAC, "clusterroles", "ClusterRole", Other, namespaced=False),
     Kind(_RBAC, "clusterrolebindings", "ClusterRoleBinding", Other, namespaced=False),
     Kind(_ADMISSION, "validatingadmissionpolicies", "ValidatingAdmissionPolicy", Other, namespaced=False),

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,13 +24,14 @@ from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.model.errors import DriverError, Unavailable
 from driver.simulation import manifests
-from driver.simulation.access import NAMESPACES, PODS, SLICES, Objects
+from driver.simulation.access import LEASES, NAMESPACES, PODS, SLICES, Objects
 from driver.simulation.apiserver import ApiServer, User
 from driver.simulation.claims_controller import ClaimsController
 from driver.simulation.kubelet.kubelets import Options
 from driver.simulation.kubelet.timings import Timings
 from driver.simulation.nodes import NodeSpec, SimulatedNode
 from driver.simulation.objects import Pod
+from driver.simulation.processes import DriverProcess
 from driver.simulation.resources import Slice
 from driver.simulation.runtime.containers import Sandbox
 from driver.simulation.scheduler.scheduling import Scheduler
@@ -39,10 +40,13 @@ T = TypeVar("T")
 
 DEFAULT_SPEED: Final = 10.0
 """How much faster than a real kubelet this one retries and reconciles."""
-_INSTALLED: Final = ("serviceaccount", "clusterrole", "slice-policy", "deviceclasses")
-"""Files of deploy/base; `SimulatedNode` does what the DaemonSet does."""
+_INSTALLED: Final = ("serviceaccount", "clusterrole", "controller-role", "slice-policy", "deviceclasses")
+"""Files of deploy/base; `SimulatedNode` and `start_controller` do what DaemonSet and Deployment do."""
 _NAMESPACE: Final = "accel-dra"
 _ACCOUNT: Final = "accel-dra-node"
+_CONTROLLER: Final = "accel-dra-controller"
+_EAGER: Final = {"explain-after": "0.5", "log-format": "text"}
+"""Settings of the controller for people and tests, who wait."""
 _LOOK_SECONDS: Final = 0.02
 _READY_SECONDS: Final = 60.0
 _LONGEST_BASE: Final = 16
@@ -65,6 +69,8 @@ class ClusterOptions:
     kubelet: Options = field(default_factory=lambda: Options(timings=Timings(speed=DEFAULT_SPEED)))
     port: int = 0
     """Port of the API server; 0 takes any."""
+    controllers: int = 0
+    """Processes of our controller, of which one leads."""
 
 
 class Cluster:
@@ -79,6 +85,8 @@ class Cluster:
         self.folder = _make_folder()
         self.kubeconfig = self.folder / "kubeconfig"
         self.nodes: dict[str, SimulatedNode] = {}
+        self.controllers: dict[str, DriverProcess] = {}
+        """Running processes of our controller by the name of their pod."""
         self._clients: list[Client] = []
         self._controllers: list[Scheduler | ClaimsController] = []
 
@@ -111,9 +119,13 @@ class Cluster:
         ]
         for controller in self._controllers:
             controller.start()
+        for number in range(self._options.controllers):
+            self.start_controller(f"controller-{number}")
 
     def stop(self) -> None:
         """End everything and remove all files. Safe after a start that failed half-way."""
+        for process in self.controllers.values():
+            process.stop()
         for node in self.nodes.values():
             node.stop()
         for controller in self._controllers:
@@ -133,21 +145,44 @@ class Cluster:
         """Add a node and start it."""
         folder = self.folder / str(len(self.nodes))
         folder.mkdir()
-        kubeconfig = self._admit_plugin(spec.name, folder / "kubeconfig")
+        node_name = {"authentication.kubernetes.io/node-name": (spec.name,)}
+        kubeconfig = self._admit(_ACCOUNT, node_name, folder / "kubeconfig")
         node = SimulatedNode(spec, folder, kubeconfig, self.connect(), self._options.kubelet)
         self.nodes[spec.name] = node
         node.create_object()
         node.start()
         return node
 
-    def _admit_plugin(self, node: str, kubeconfig: Path) -> Path:
-        """Write the kubeconfig of a node's plugin: what the token of its pod says, and the rights of its role."""
+    def start_controller(self, pod: str, settings: Mapping[str, str] | None = None) -> DriverProcess:
+        """Start a process of our controller, as a pod of this name would run it."""
+        folder = self.folder / pod
+        folder.mkdir(exist_ok=True)
+        kubeconfig = self._admit(_CONTROLLER, {}, folder / "kubeconfig")
+        options = {
+            "pod-name": pod,
+            "namespace": _NAMESPACE,
+            "kubeconfig": str(kubeconfig),
+            **_EAGER,
+            **(settings or {}),
+        }
+        self.controllers[pod] = DriverProcess("controller", options, folder / "log")
+        return self.controllers[pod]
+
+    def stop_controller(self, pod: str) -> int:
+        """Stop a controller as the kubelet stops its pod; return its exit code."""
+        return self.controllers.pop(pod).stop()
+
+    def kill_controller(self, pod: str) -> None:
+        """Kill a controller between any two of its instructions."""
+        self.controllers.pop(pod).kill()
+
+    def _admit(self, account: str, extra: Mapping[str, tuple[str, ...]], kubeconfig: Path) -> Path:
+        """Write the kubeconfig of one of our pods: what its token says, and the rights of its role."""
         token = secrets.token_hex()
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{_NAMESPACE}")
-        extra = {"authentication.kubernetes.io/node-name": (node,)}
-        user = User(f"system:serviceaccount:{_NAMESPACE}:{_ACCOUNT}", groups=groups, extra=extra)
+        user = User(f"system:serviceaccount:{_NAMESPACE}:{account}", groups=groups, extra=dict(extra))
         self.server.authenticator.add_token(token, user)
-        return self.server.kubeconfig(kubeconfig, user=_ACCOUNT, token=token)
+        return self.server.kubeconfig(kubeconfig, user=account, token=token)
 
     def restart_server(self) -> None:
         """Take the API server away and bring it back on the same port with the same objects."""
@@ -155,7 +190,10 @@ class Cluster:
         self.server.start()
 
     def wait_ready(self, timeout: float = _READY_SECONDS) -> None:
-        """Wait until every plugin has registered and published. Raises `Unavailable` with what is missing."""
+        """Wait until every plugin has registered and published, and a controller leads if there are any.
+
+        Raises `Unavailable` with what is missing, `DriverError` if a process has ended.
+        """
         for node in self.nodes.values():
             for driver in node.spec.drivers:
                 self.wait(
@@ -163,6 +201,15 @@ class Cluster:
                     f"{driver} on {node.spec.name}",
                     timeout,
                 )
+        if self.controllers:
+            self.wait(self._is_led, "a controller to lead", timeout)
+
+    def _is_led(self) -> bool:
+        for pod, process in self.controllers.items():
+            if process.exit_code is not None:
+                raise DriverError(f"{pod} ended with {process.exit_code}: {process.read_log()[-2000:]}")
+        lease = self.objects.find(LEASES, _CONTROLLER, _NAMESPACE)
+        return lease is not None
 
     def _is_serving(self, node: SimulatedNode, driver: str) -> bool:
         plugin = node.kubelet.plugins.find(driver)

@@ -16,7 +16,7 @@ from typing import Final
 from driver.model import vocabulary
 from driver.simulation.access import NODES, Objects
 from driver.simulation.kubelet.kubelets import Folders, Kubelet, Options
-from driver.simulation.processes import PluginProcess
+from driver.simulation.processes import DriverProcess
 from driver.simulation.runtime.containers import Runtime
 
 
@@ -54,7 +54,7 @@ class SimulatedNode:
         self._kubeconfig = kubeconfig
         self._objects = objects
         self._options = options
-        self.plugins: dict[str, PluginProcess] = {}
+        self.plugins: dict[str, DriverProcess] = {}
         """Running plugin processes by driver name, and `driver:pod UID` during an update."""
         self.runtime = Runtime([self.cdi])
         self._kubelet: Kubelet | None = None
@@ -107,13 +107,13 @@ class SimulatedNode:
 
     def start_plugin(
         self, driver: str, *, pod_uid: str = "", settings: Mapping[str, str] | None = None
-    ) -> PluginProcess:
+    ) -> DriverProcess:
         """Start the plugin of a driver; with a pod UID it runs beside another one, as in a rolling update."""
         key = f"{driver}:{pod_uid}" if pod_uid else driver
         options = self._plugin_options(driver) | dict(settings or {})
         if pod_uid:
             options["pod-uid"] = pod_uid
-        self.plugins[key] = PluginProcess(options, self.folder / f"{key.replace(':', '-')}.log")
+        self.plugins[key] = DriverProcess("plugin", options, self.folder / f"{key.replace(':', '-')}.log")
         return self.plugins[key]
 
     def stop_plugin(self, key: str) -> int:

@@ -1,4 +1,4 @@
-"""The real node plugin as a process of its own, the way a DaemonSet runs it. Called by the simulated node.
+"""The real node plugin and controller as processes of their own, as pods run them. Called by node and cluster.
 
 `kill` is kill -9. No process outlives `stop`, nor the thread that started it, even if that is killed itself.
 """
@@ -26,10 +26,10 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 process instead would not be safe beside its threads."""
 
 
-class PluginProcess:
-    """One `accel-dra plugin`; its output goes to a file."""
+class DriverProcess:
+    """One `accel-dra plugin` or `accel-dra controller`; its output goes to a file."""
 
-    def __init__(self, options: Mapping[str, str | Sequence[str]], log: Path) -> None:
+    def __init__(self, command: str, options: Mapping[str, str | Sequence[str]], log: Path) -> None:
         """Start it with these options, named without dashes; a sequence repeats its option."""
         self.log = log
         arguments = [
@@ -41,7 +41,7 @@ class PluginProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-ISc", _LAUNCHER, "-m", "driver", "plugin", *arguments],
+                [sys.executable, "-ISc", _LAUNCHER, "-m", "driver", command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from driver.model.claims import AllocationResult, ConsumerReference
+from driver.model.claims import AllocationConfiguration, AllocationResult, ConsumerReference
 from driver.model.objects import Api, ObjectMeta
 from driver.model.slices import SliceSpec
 from driver.simulation.objects import Node, Object
@@ -93,9 +93,10 @@ class ClaimSpec(Api, frozen=True):
 
 
 class DeviceResults(Api, frozen=True):
-    """DeviceAllocationResult without configuration, which only the driver reads."""
+    """DeviceAllocationResult."""
 
     results: tuple[AllocationResult, ...] = ()
+    config: tuple[AllocationConfiguration, ...] = ()
 
 
 class Requirement(Api, frozen=True):

@@ -13,14 +13,14 @@ import pytest
 
 from driver.settings import ENV_PREFIX
 from driver.simulation import processes
-from driver.simulation.processes import PluginProcess
+from driver.simulation.processes import DriverProcess
 from tests.fakes.waiting import wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def test_a_plugin_that_cannot_start_says_why_in_its_log(tmp_path: Path) -> None:
-    process = PluginProcess({"node-name": "n", "vendor": "acme"}, tmp_path / "log")
+    process = DriverProcess("plugin", {"node-name": "n", "vendor": "acme"}, tmp_path / "log")
     wait_until(lambda: process.exit_code is not None, "the end")
     assert process.exit_code == 2
     assert "'acme' is not allowed" in process.read_log()
@@ -32,13 +32,13 @@ def test_options_may_be_repeated_and_our_own_environment_is_not_the_plugins(
 ) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}LOG_LEVEL", "nonsense")
     options = {"node-name": "n", "vendor-option": ["good=1", "bad"]}
-    process = PluginProcess(options, tmp_path / "log")
+    process = DriverProcess("plugin", options, tmp_path / "log")
     wait_until(lambda: process.exit_code is not None, "the end")
     assert "vendor-option: 'bad' is not allowed" in process.read_log()
     assert "nonsense" not in process.read_log()
 
 
-def _endless(tmp_path: Path) -> PluginProcess:
+def _endless(tmp_path: Path) -> DriverProcess:
     """Return a plugin whose first look never ends, because its node file is a pipe that nobody writes."""
     os.mkfifo(tmp_path / "node.json")
     config = tmp_path / "config"
@@ -56,7 +56,7 @@ def _endless(tmp_path: Path) -> PluginProcess:
         "kubelet-registry-dir": str(tmp_path / "r"),
         "cdi-root": str(tmp_path / "cdi"),
     }
-    process = PluginProcess(options, tmp_path / "log")
+    process = DriverProcess("plugin", options, tmp_path / "log")
     wait_until((tmp_path / "cdi").is_dir, "the plugin to begin")
     return process
 
