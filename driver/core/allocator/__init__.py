@@ -10,24 +10,35 @@ allocator of Kubernetes v1.36 with its default gates; `docs/allocator.md` states
     requests, selectors   claims compiled; verdicts of selectors, kept with the slices they are about
     candidates            the devices of one pool that one request may get
     search, tracking      the depth-first search and the books it keeps (counters, capacity, constraints)
+    bounds, matching      proofs that there is no answer, by counting
     results               the answer in the words of the API
+    explaining            why there is none, in words for people; `summarizing` for many nodes
 """
 
 from __future__ import annotations
 
 from driver.core.allocator.allocating import allocate
+from driver.core.allocator.explaining import explain, explain_node
 from driver.core.allocator.nodes import NodeView
 from driver.core.allocator.orders import FIRST_FIT, CandidateOrder
 from driver.core.allocator.outcomes import Allocated, InvalidClaim, Unsatisfiable
+from driver.core.allocator.reasons import Code, Explanation, NodeReport
 from driver.core.allocator.snapshots import Snapshot
+from driver.core.allocator.summarizing import summarize
 
 __all__ = [
     "FIRST_FIT",
     "Allocated",
     "CandidateOrder",
+    "Code",
+    "Explanation",
     "InvalidClaim",
+    "NodeReport",
     "NodeView",
     "Snapshot",
     "Unsatisfiable",
     "allocate",
+    "explain",
+    "explain_node",
+    "summarize",
 ]

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from driver.core.allocator import bounds, results
+from driver.core.allocator.bounds import Proof
 from driver.core.allocator.nodes import NodeView
 from driver.core.allocator.orders import FIRST_FIT, CandidateOrder
 from driver.core.allocator.outcomes import Allocated, Unsatisfiable
 from driver.core.allocator.plans import Plan, make_plan
 from driver.core.allocator.pools import DevicePool, Fault
+from driver.core.allocator.reporting import SILENT, Reporter
 from driver.core.allocator.requests import compile_claim
 from driver.core.allocator.search import Outcome, Search
 from driver.core.allocator.snapshots import Snapshot
@@ -21,14 +23,22 @@ _EASY_STEPS: Final = 64
 """Most searches need no more; only then are the bounds that look at all candidates worth their time."""
 _MAX_THOROUGH_STEPS: Final = 20_000
 """Where the search may abort, it first goes where upstream goes: what ends it for all nodes is found there too."""
-_MAX_STEPS: Final = 200_000
+MAX_STEPS: Final = 200_000
 """About a second. Choosing under counters and constraints is bin packing: some claims have no quick answer."""
 
 
 def allocate(
-    snapshot: Snapshot, node: NodeView, claims: Sequence[Claim], *, order: CandidateOrder = FIRST_FIT
+    snapshot: Snapshot,
+    node: NodeView,
+    claims: Sequence[Claim],
+    *,
+    order: CandidateOrder = FIRST_FIT,
+    reporter: Reporter = SILENT,
+    max_steps: int = MAX_STEPS,
 ) -> Allocated | Unsatisfiable:
     """Find devices on a node for claims that belong together, in their order. The snapshot is not changed.
+
+    After `max_steps` choices the search is given up; the outcome then says that it is not proven.
 
     Raises `InvalidClaim` if the claims cannot be allocated on any node: the scheduling of their pod is aborted, also
     for other nodes.
@@ -36,19 +46,23 @@ def allocate(
     compiled = [compile_claim(claim, position, snapshot.classes) for position, claim in enumerate(claims)]
     pools = snapshot.pools.gather(node)
     plan = make_plan(pools, compiled, snapshot.usage, snapshot.evaluate)
-    search, steps = _start(plan, snapshot, order)
-    outcome = Outcome.NONE if search is None else search.run(_MAX_STEPS)
+    if not reporter.is_silent:
+        reporter.planned(plan)
+    search, steps = _start(plan, snapshot, order, reporter)
+    outcome = Outcome.NONE if search is None else search.run(max_steps)
     if search is None or outcome is not Outcome.FOUND:
         steps += search.steps if search else 0
         return Unsatisfiable(_find_message(pools), steps, is_proven=outcome is Outcome.NONE)
     return _describe(plan, search, node)
 
 
-def _start(plan: Plan, snapshot: Snapshot, order: CandidateOrder) -> tuple[Search | None, int]:
+def _start(plan: Plan, snapshot: Snapshot, order: CandidateOrder, reporter: Reporter) -> tuple[Search | None, int]:
     """Return a search that is worth going on with, or None if there is no answer; and the steps made until then."""
-    if not plan.may_abort and bounds.find_shortage(plan) is not None:
+    shortage = bounds.find_shortage(plan)
+    if shortage is not None and not plan.may_abort:
+        _tell(reporter, shortage)
         return None, 0
-    search = Search(plan, _open_ledger(plan, snapshot), order, is_thorough=plan.may_abort)
+    search = Search(plan, _open_ledger(plan, snapshot), order, reporter, is_thorough=plan.may_abort)
     outcome = search.run(_MAX_THOROUGH_STEPS if plan.may_abort else _EASY_STEPS)
     if outcome is not Outcome.UNDECIDED:
         return (search if outcome is Outcome.FOUND else None), search.steps
@@ -57,8 +71,14 @@ def _start(plan: Plan, snapshot: Snapshot, order: CandidateOrder) -> tuple[Searc
         return search, 0
     narrowed = bounds.prove(plan, snapshot.usage, with_lists=snapshot.list_attributes)
     if not isinstance(narrowed, Plan):
+        _tell(reporter, narrowed)
         return None, search.steps
-    return Search(narrowed, _open_ledger(narrowed, snapshot), order), search.steps
+    return Search(narrowed, _open_ledger(narrowed, snapshot), order, reporter), search.steps
+
+
+def _tell(reporter: Reporter, proof: Proof) -> None:
+    if not reporter.is_silent:
+        reporter.proved(proof)
 
 
 def _open_ledger(plan: Plan, snapshot: Snapshot) -> Ledger:

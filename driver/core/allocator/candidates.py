@@ -22,7 +22,6 @@ from driver.model.claims import Toleration
 from driver.model.errors import InvalidInput
 from driver.model.slices import DeviceTaint
 
-Verdict = bool | SelectorFault
 _MAX_SHAPES: Final = 32
 """Shapes remembered for a pool; then all are forgotten."""
 _MAX_EXPRESSIONS: Final = 64
@@ -54,26 +53,31 @@ def _find(pool: DevicePool, shape: Shape, evaluate: Evaluate) -> Candidates:
     faults: dict[Device, SelectorFault] = {}
     selected: list[Device] = []
     for device in pool.devices:
-        verdict = judge(pool.generation, device, shape, evaluate)
-        if isinstance(verdict, SelectorFault):
-            faults[device] = verdict
+        refusal = find_selector(pool.generation, device, shape, evaluate)
+        if isinstance(refusal, SelectorFault):
+            faults[device] = refusal
             selected.append(device)
-        elif verdict and device not in pool.unreached and suffices(device, shape):
+        elif refusal is None and device not in pool.unreached and suffices(device, shape):
             selected.append(device)
     usable = (each for each in selected if each in faults or find_taint(each, shape.tolerations) is None)
     return Candidates(tuple(selected), tuple(usable), faults)
 
 
-def judge(generation: Generation, device: Device, shape: Shape, evaluate: Evaluate) -> Verdict:
-    """Return whether all selectors of a shape match a device, or the first that fails before one does not."""
+def find_selector(
+    generation: Generation, device: Device, shape: Shape, evaluate: Evaluate
+) -> SelectorFault | tuple[bool, int] | None:
+    """Return the first selector that fails for a device, or that does not match it; None if all of them match.
+
+    A selector is told by whether it is the class's, and its number.
+    """
     for is_of_class, expressions in ((True, shape.class_selectors), (False, shape.selectors)):
         for index, expression in enumerate(expressions):
             verdict = _ask(generation, device, expression, evaluate)
             if isinstance(verdict, CelError):
                 return SelectorFault(verdict, index, is_of_class=is_of_class)
             if not verdict:
-                return False
-    return True
+                return is_of_class, index
+    return None
 
 
 def _ask(generation: Generation, device: Device, expression: str, evaluate: Evaluate) -> object:

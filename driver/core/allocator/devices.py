@@ -25,7 +25,7 @@ _EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
 class Device:
     """One published device, ready to be tried."""
 
-    __slots__ = ("_capacities", "counters", "id", "published", "slice", "taints")
+    __slots__ = ("_capacities", "cel_view", "counters", "id", "published", "slice", "taints")
 
     def __init__(self, published: PublishedDevice, owner: PublishedSlice, counters: Consumption) -> None:
         self.published = published
@@ -33,6 +33,8 @@ class Device:
         self.id: DeviceId = (owner.spec.driver, owner.spec.pool.name, published.name)
         self.counters = counters
         self.taints: tuple[DeviceTaint, ...] = tuple(each for each in published.taints if each.effect in _EFFECTS)
+        self.cel_view: object = None
+        """Kept by `selectors`: the device as expressions see it."""
         self._capacities: tuple[Capacity, ...] | None = None
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from driver.core.allocator.reasons import Code
 from driver.model.claims import Allocation
 from driver.model.errors import DriverError
 
@@ -13,6 +14,10 @@ class InvalidClaim(DriverError):  # noqa: N818 - the names are the driver's voca
 
     kube-scheduler aborts the scheduling of the pod at this point. The text is one sentence for the claim's author.
     """
+
+    def __init__(self, message: str, code: Code = Code.INVALID_CLAIM) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from driver.core.allocator import candidates
 from driver.core.allocator.candidates import Candidates
 from driver.core.allocator.devices import Device
 from driver.core.allocator.outcomes import InvalidClaim
-from driver.core.allocator.pools import DevicePool
+from driver.core.allocator.pools import DevicePool, Fault
+from driver.core.allocator.reasons import Code
 from driver.core.allocator.requests import MAX_RESULTS, CompiledClaim, Slot, Wanted
 from driver.core.allocator.selectors import Evaluate, SelectorFault
 from driver.core.allocator.usage import Usage
@@ -68,7 +69,8 @@ def make_plan(pools: Sequence[DevicePool], claims: Sequence[CompiledClaim], usag
         least = sum(min(each.count for each in alternatives) for alternatives in found)
         if least > MAX_RESULTS:
             raise InvalidClaim(
-                f"claim {claim.claim}: number of requested devices {least} exceeds the claim limit of {MAX_RESULTS}"
+                f"claim {claim.claim}: number of requested devices {least} exceeds the claim limit of {MAX_RESULTS}",
+                Code.TOO_MANY_DEVICES,
             )
         slots.extend(claim.slots)
         options.extend(found)
@@ -98,10 +100,12 @@ def _find_all(
     devices: list[Device] = []
     for pool in pools:
         if pool.fault is not None:
-            raise InvalidClaim(f"{who}: asks for all devices, but resource pool {pool} {pool.fault.value}")
+            code = Code.POOL_INVALID if pool.fault is Fault.INVALID else Code.POOL_INCOMPLETE
+            what = f"resource pool {pool} {pool.fault.value}: {pool.reason}"
+            raise InvalidClaim(f"{who}: asks for all devices, but {what}", code)
         found: Candidates = candidates.find(pool, wanted.shape, evaluate)
         for fault in found.faults.values():
-            raise InvalidClaim(describe_fault(claim, wanted, next(iter(found.faults)), fault))
+            raise SelectorFailed(claim, wanted, next(iter(found.faults)), fault)
         devices.extend(each for each in found.selected if has_room(each, wanted, usage))
     return Options(wanted, tuple(devices), {})
 
@@ -117,7 +121,11 @@ def has_room(device: Device, wanted: Wanted, usage: Usage) -> bool:
     )
 
 
-def describe_fault(claim: CompiledClaim, wanted: Wanted, device: Device, fault: SelectorFault) -> str:
-    """Say which selector has no verdict for which device, and why."""
-    where = f"class {wanted.device_class.metadata.name}" if fault.is_of_class else f"claim {claim.claim}"
-    return f"{where}: selector #{fault.index} on device {device}: {fault}"
+class SelectorFailed(InvalidClaim):
+    """A selector has no verdict for a device that the search has come to."""
+
+    def __init__(self, claim: CompiledClaim, wanted: Wanted, device: Device, fault: SelectorFault) -> None:
+        self.wanted = wanted
+        self.fault = fault
+        where = f"class {wanted.device_class.metadata.name}" if fault.is_of_class else f"claim {claim.claim}"
+        super().__init__(f"{where}: selector #{fault.index} on device {device}: {fault}", Code.SELECTOR_ERROR)

@@ -84,6 +84,10 @@ class Pool:
             self._views[positions, unreached] = self._build(chosen, unreached)
         return self._views[positions, unreached]
 
+    def is_replaced(self, node: NodeView) -> bool:
+        """Say whether a node has slices of the pool, and a newer generation leaves it out."""
+        return bool(self._choose(node)) and self.see(node) is None
+
     def _choose(self, node: NodeView) -> list[int]:
         """Return the slices for a node, of the newest generation among them: its own first."""
         own: list[int] = []
@@ -162,6 +166,11 @@ class PoolIndex:
         if known is None or known[0] != node:
             known = self._gathered[node.name] = (node, self._gather(node))
         return known[1]
+
+    def find_replaced(self, node: NodeView) -> list[PoolKey]:
+        """Return the pools of which a node only has slices that a newer generation on other nodes has replaced."""
+        keys = (*self._by_node.get(node.name, ()), *self._wide)
+        return [key for key in keys if self.pools[key].is_replaced(node)]
 
     @cached_property
     def _unfit(self) -> dict[PoolKey, DevicePool]:

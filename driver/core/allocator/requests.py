@@ -13,6 +13,7 @@ from typing import Final
 
 from driver.core.allocator.capacities import Amounts
 from driver.core.allocator.outcomes import InvalidClaim
+from driver.core.allocator.reasons import Code
 from driver.model import quantities
 from driver.model.claims import Toleration
 from driver.model.errors import InvalidInput
@@ -128,7 +129,7 @@ def _compile_wanted(claim: Claim, name: str, source: DeviceRequest, classes: Cla
         raise InvalidClaim(f"{where}: missing device class name (unsupported request type?)")
     device_class = classes.get(source.device_class_name)
     if device_class is None:
-        raise InvalidClaim(f"{where}: device class {source.device_class_name} does not exist")
+        raise InvalidClaim(f"{where}: device class {source.device_class_name} does not exist", Code.CLASS_MISSING)
     if source.allocation_mode not in (EXACT_COUNT, ALL):
         raise InvalidClaim(f"{where}: unsupported allocation mode {source.allocation_mode}; known: ExactCount, All")
     key = ShapeKey(

@@ -15,8 +15,8 @@ from typing import Protocol
 from driver.core.allocator import twins
 from driver.core.allocator.devices import Device
 from driver.core.allocator.orders import CandidateOrder
-from driver.core.allocator.outcomes import InvalidClaim
-from driver.core.allocator.plans import Options, Plan, describe_fault
+from driver.core.allocator.plans import Options, Plan, SelectorFailed
+from driver.core.allocator.reporting import SILENT, Reporter
 from driver.core.allocator.requests import MAX_RESULTS
 from driver.core.allocator.tracking import Ledger
 
@@ -54,10 +54,19 @@ class Outcome(Enum):
 class Search:
     """One search on one node."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, order: CandidateOrder, *, is_thorough: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        order: CandidateOrder,
+        reporter: Reporter = SILENT,
+        *,
+        is_thorough: bool = False,
+    ) -> None:
         self.plan = plan
         self.ledger = ledger
         self.order = order
+        self.hear = None if reporter.is_silent else reporter.refused
         self.steps = 0
         self.is_found = False
         self.ranks: dict[int, int] = {}
@@ -218,6 +227,8 @@ class OneDevice:
                 self._remember(position)
                 return True
             self.causes |= refusal
+            if self.search.hear is not None:
+                self.search.hear(self.slot, device, ledger.refusal, ledger.refused_by)
         return False
 
     def _remember(self, position: int) -> None:
@@ -229,8 +240,7 @@ class OneDevice:
         """A device that nothing holds and whose selector fails ends the search; one that is held is passed by."""
         wanted = self.options.wanted
         if self.search.ledger.is_held(claim, wanted, device) is None:
-            fault = self.options.faults[device]
-            raise InvalidClaim(describe_fault(self.search.plan.claims[claim], wanted, device, fault))
+            raise SelectorFailed(self.search.plan.claims[claim], wanted, device, self.options.faults[device])
 
     def undo(self) -> None:
         """Give the device back."""
@@ -269,6 +279,8 @@ class AllDevices:
             refusal = ledger.take(self._claim, self._options.wanted, device, self.bit)
             if refusal is not None:
                 self.causes |= refusal & ~self.bit
+                if self._search.hear is not None:
+                    self._search.hear(self.slot, device, ledger.refusal, ledger.refused_by)
                 self._give_back(done)
                 return False
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 from driver.core import cel
 from driver.core.allocator.devices import Device
@@ -32,7 +33,10 @@ def evaluate(expression: str, device: Device) -> bool:
     program = _compile(expression)
     if isinstance(program, CompileError):
         raise CompileError(program.reason, program.position)
-    return cel.matches(program, _view(device))
+    view = device.cel_view
+    if view is None:
+        view = device.cel_view = _view(device)
+    return cel.matches(program, cast("cel.View", view))
 
 
 def _view(device: Device) -> cel.View:

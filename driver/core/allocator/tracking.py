@@ -16,6 +16,7 @@ from driver.core.allocator.constraints import Constraint
 from driver.core.allocator.devices import Device
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.pools import DevicePool
+from driver.core.allocator.reasons import Code
 from driver.core.allocator.requests import CompiledClaim, Wanted
 from driver.core.allocator.usage import PoolUsage, Usage
 
@@ -123,6 +124,8 @@ class Ledger:
 
     def _refuse(self, refusal: Refusal, choices: int) -> int:
         self.refusal = refusal
+        if refusal is not Refusal.CONSTRAINT:
+            self.refused_by = None
         return choices
 
     def _stock(self, device: Device) -> _Stock:
@@ -185,7 +188,8 @@ class Ledger:
         """A claim for all devices that its own constraint forbids to be had together makes no sense anywhere."""
         if wanted.is_all:
             who = f"claim {self._claims[claim].claim}, request {wanted.name}"
-            raise InvalidClaim(f"{who}: cannot add device {device} because a claim constraint would not be satisfied")
+            what = f"cannot add device {device} because a claim constraint would not be satisfied"
+            raise InvalidClaim(f"{who}: {what}", Code.CONSTRAINT_UNSATISFIED)
 
     def _record(self, taken: Taken) -> None:
         self.taken.append(taken)

@@ -61,6 +61,8 @@ class PoolUsage:
 
         A held device takes its counters once, however many shares it has, also if only other nodes reach it.
         """
+        if not self.whole and not self.shared:
+            return generation.counters  # not remembered: all unused pools have the same usage
         found = self._free.get(generation)
         if found is None:
             found = self._free[generation] = generation.reduce(generation.counters, (*self.whole, *self.shared))
