@@ -104,9 +104,17 @@ class Client:
         """PUT an object and return it as stored."""
         return self._request(_Request("PUT", _join(path, params), body), timeout)
 
-    def patch(self, path: str, body: bytes, content_type: str = MERGE_PATCH, params: Parameters | None = None) -> bytes:
+    def patch(
+        self,
+        path: str,
+        body: bytes,
+        content_type: str = MERGE_PATCH,
+        params: Parameters | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bytes:
         """PATCH an object and return it as stored."""
-        return self._request(_Request("PATCH", _join(path, params), body, content_type), None)
+        return self._request(_Request("PATCH", _join(path, params), body, content_type), timeout)
 
     def delete(self, path: str, body: bytes | None = None) -> bytes:
         """DELETE an object; `body` are DeleteOptions, such as preconditions."""
