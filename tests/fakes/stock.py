@@ -6,7 +6,7 @@ holds is never chosen again. What the real stock adds (selectors, attributes, li
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from driver.core.deciding.world import Chosen, Member, Refused
 from driver.model.claims import Allocation, AllocationResult, DeviceAllocation
@@ -39,6 +39,12 @@ class Stock:
         self.devices = {node: [f"gpu-{index}" for index in range(count)] for node, count in devices.items()}
         self.held: dict[str, frozenset[tuple[str, str]]] = {}
         self.asked = 0
+
+    def hold(self, claims: Iterable[Claim]) -> None:
+        self.held.clear()
+        for claim in claims:
+            if claim.status.allocation is not None:
+                self.take(claim, claim.status.allocation)
 
     def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
         self.asked += 1

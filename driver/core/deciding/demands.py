@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from driver.core.deciding.world import Member, Reason, Waiting, World
-from driver.model.errors import InvalidInput
+from driver.model.errors import InvalidInput, Rejected
 from driver.model.policies import GROUP_LABEL, Policy, When
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
 Ask = Callable[[Claim], Policy | None]
-"""Returns the policy of a claim that asks for our controller. Raises `InvalidInput` if it does so wrongly."""
+"""Returns the policy of a claim that asks for our controller.
+
+Raises `InvalidInput` if it does so wrongly, `Rejected` if the API server lately refused to change the claim.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ def _sort(claim: Claim, consumers: Sequence[Workload], ask: Ask, sorting: _Sorti
     try:
         policy = _ask(claim, ask)
     except InvalidInput as error:
-        sorting.waiting[uid] = Waiting(claim, Reason.INVALID_POLICY, str(error), _first(consumers))
+        reason = Reason.REFUSED if isinstance(error, Rejected) else Reason.INVALID_POLICY
+        sorting.waiting[uid] = Waiting(claim, reason, str(error), _first(consumers))
         return
     if policy is None:
         sorting.foreign.extend((claim, pod) for pod in ready[:1])

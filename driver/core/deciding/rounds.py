@@ -10,6 +10,7 @@ served first, then the older; an allocation that somebody uses is never taken ba
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from driver.core.deciding import demands, domains, grouping
 from driver.core.deciding.demands import Ask
@@ -31,9 +32,12 @@ from driver.model.policies import When
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
+_UNUSED: Final = "no pod uses it"
+
 
 def decide(world: World, stock: Stock, memory: Memory, ask: Ask, now: float) -> Decision:
-    """Return what to do. `stock` holds what the claims of the world hold; it holds the grants as well afterwards."""
+    """Return what to do. The stock holds what the claims of the world hold, and the grants as well afterwards."""
+    stock.hold(world.claims.values())
     consumers = demands.find_consumers(world)
     memory.observe(world, consumers, now)
     found = demands.find(world, ask)
@@ -47,7 +51,7 @@ def decide(world: World, stock: Stock, memory: Memory, ask: Ask, now: float) -> 
         answer = domains.place_group(searching, unit)
         if isinstance(answer, Failed):
             waiting += _wait(unit, answer)
-            returns += _give_up(unit)
+            returns += _give_up(unit, stock, consumers)
             if answer.again_at:
                 again.append(answer.again_at - now)
         else:
@@ -69,11 +73,21 @@ def _wait(unit: Unit, failed: Failed) -> Iterable[Waiting]:
             yield Waiting(claim, failed.reason, f"{prefix}{failed.message}", member.pod)
 
 
-def _give_up(unit: Unit) -> Iterable[Return]:
-    """Take back what a group was given before: one that cannot be completed holds nothing."""
+def _give_up(unit: Unit, stock: Stock, consumers: Mapping[str, Sequence[Workload]]) -> Iterable[Return]:
+    """Take back what a part of the unit was given before: what cannot be completed holds nothing."""
     for claim in unit.anchors:
         if not claim.status.reserved_for:
             yield Return(claim, f"{unit.name} cannot be completed")
+    for member in unit.members:
+        for claim in member.others:
+            line = consumers.get(demands.key(claim), ())
+            is_first = bool(line) and line[0] is member.pod
+            if is_first and _is_ours(claim, stock) and not claim.status.reserved_for:
+                yield Return(claim, f"the other claims of {unit.name} cannot be allocated beside it")
+
+
+def _is_ours(claim: Claim, stock: Stock) -> bool:
+    return claim.status.allocation is not None and stock.owns(claim.status.allocation)
 
 
 def _list_idle(
@@ -88,7 +102,7 @@ def _list_idle(
         if claim.metadata.uid in halves:
             yield claim, "its group is not complete any more"
         elif demands.key(claim) not in used and not consumers.get(demands.key(claim)) and _waits_for_pods(claim, ask):
-            yield claim, "no pod uses it"
+            yield claim, _UNUSED
 
 
 def _list_used(world: World) -> set[str]:
@@ -118,11 +132,11 @@ def _find_idle(
     due: list[Return] = []
     pauses: list[float] = []
     for claim, why in idle:
-        if claim.status.allocation is None or not stock.owns(claim.status.allocation):
+        if not _is_ours(claim, stock):
             continue
         left = memory.remaining_grace(claim, now)
         if left:
             pauses.append(left)
         else:
-            due.append(Return(claim, why))
+            due.append(Return(claim, why, why == _UNUSED))
     return due, pauses

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -76,9 +76,9 @@ class Reason(Enum):
     NO_CONSUMER = "WaitingForConsumer"
     GROUP_INCOMPLETE = "WaitingForGroup"
     INVALID_POLICY = "InvalidAllocationPolicy"
+    REFUSED = "AllocationRefused"
     NO_NODE = "NoSuitableNode"
     NO_DEVICES = "NoSuitableDevices"
-    SETTLING = "PoolsChangeAuthority"
     SCHEDULER = "WaitingForScheduler"
 
 
@@ -116,6 +116,8 @@ class Return:
 
     claim: Claim
     why: str
+    is_unused: bool = False
+    """True if it is only taken back because no pod uses the claim, which the API server shall confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,9 @@ class Refused:
 
 class Stock(Protocol):
     """The devices that our controller may allocate, and who holds them. Implemented over the allocator."""
+
+    def hold(self, claims: Iterable[Claim]) -> None:
+        """Let exactly these claims hold what is allocated to them."""
 
     def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
         """Return the best of these nodes with devices for all claims of a member together.

@@ -40,10 +40,6 @@ class Table:
         del self.objects[kind, name]
 
     def decide(self) -> Decision:
-        for claim in self.world.claims.values():
-            self.stock.give_back(claim)
-            if claim.status.allocation:
-                self.stock.take(claim, claim.status.allocation)
         return rounds.decide(self.world, self.stock, self.memory, ask, self.now)
 
     def run(self) -> Decision:
@@ -334,3 +330,22 @@ def test_used_immediate_foreign_and_unknown_allocations_stay() -> None:
     table.run()
     table.now += 1000
     assert table.run() == Decision()
+
+
+def test_a_claim_whose_fellows_do_not_fit_beside_it_is_taken_back() -> None:
+    """The controller ended between the two writes, and meanwhile somebody took the rest of the node."""
+    table = Table({"a": 2, "b": 3}, make_claim("x"), make_claim("y", 2), make_pod("p", "x", "y"))
+    table.allocate("x", allocate(table.claim("x"), "a", "gpu-0"))
+    decision = table.run()
+    assert [each.claim.metadata.name for each in decision.returns] == ["x"]
+    table.run()
+    assert table.nodes() == {"x": "b", "y": "b"}
+
+
+def test_a_claim_of_another_pod_is_not_taken_back_for_its_fellows() -> None:
+    table = Table({"a": 2}, make_claim("shared"), make_claim("y", 2), make_pod("first", "shared", priority=1))
+    table.put(make_pod("second", "shared", "y"))
+    table.allocate("shared", allocate(table.claim("shared"), "a", "gpu-0"))
+    assert table.run().returns == ()
+    foreign = make_claim("shared", allocation=allocate(table.claim("shared"), "elsewhere", "nic-0"))
+    assert Table({"a": 1}, foreign, make_claim("y"), make_pod("p", "shared", "y")).run().returns == ()
