@@ -22,7 +22,7 @@ ENV_PREFIX: Final = "ACCEL_DRA_"
 _T = TypeVar("_T")
 
 
-def _setting(default: _T, text: str, *, flag: str = "", allowed: tuple[str, ...] = ()) -> _T:
+def setting(default: _T, text: str, *, flag: str = "", allowed: tuple[str, ...] = ()) -> _T:
     """Declare one setting with its explanation (what, unit, why this default)."""
     return dataclasses.field(default=default, metadata={"help": text, "flag": flag, "allowed": allowed})
 
@@ -31,55 +31,55 @@ def _setting(default: _T, text: str, *, flag: str = "", allowed: tuple[str, ...]
 class Settings:
     """The plugin's settings. `help` of each field is what `accel-dra plugin --help` and docs/operations.md say."""
 
-    node_name: str = _setting("", "Name of this Node object; pool name and spec.nodeName of the slices. Required.")
-    driver_name: str = _setting(vocabulary.DEFAULT_DRIVER_NAME, "DRA driver name under which devices are published.")
-    vendor: str = _setting("nvidia", "Hardware to serve: nvidia or simulated (a folder of driver/vendors).")
-    vendor_options: tuple[str, ...] = _setting(
+    node_name: str = setting("", "Name of this Node object; pool name and spec.nodeName of the slices. Required.")
+    driver_name: str = setting(vocabulary.DEFAULT_DRIVER_NAME, "DRA driver name under which devices are published.")
+    vendor: str = setting("nvidia", "Hardware to serve: nvidia or simulated (a folder of driver/vendors).")
+    vendor_options: tuple[str, ...] = setting(
         (), "Settings of the vendor itself, as key=value; may be repeated.", flag="vendor-option"
     )
-    kubeconfig: str = _setting("", "Path of a kubeconfig; empty: the pod's service account.")
-    pod_uid: str = _setting(
+    kubeconfig: str = setting("", "Path of a kubeconfig; empty: the pod's service account.")
+    pod_uid: str = setting(
         "",
         "UID of our pod; gives sockets a name of their own so that two versions overlap in a rolling update.",
     )
 
-    driver_root: str = _setting(
+    driver_root: str = setting(
         "/", "Where the vendor's driver is installed, as the host sees it (such as /run/nvidia/driver)."
     )
-    driver_root_mount: str = _setting("", "Where this process sees the driver root; empty: at the same path.")
-    dev_root: str = _setting("/", "Folder whose dev/ holds the device nodes, as the host sees it.")
-    dev_root_mount: str = _setting("", "Where this process sees the dev root; empty: at the same path.")
-    sys_root: str = _setting("/sys", "The host's sysfs.")
-    proc_root: str = _setting("/proc", "The host's procfs.")
-    cdi_root: str = _setting("/var/run/cdi", "Folder for CDI specs; one that the container runtime reads.")
-    kubelet_plugins_dir: str = _setting("/var/lib/kubelet/plugins", "The kubelet's plugin data folder.")
-    kubelet_registry_dir: str = _setting(
+    driver_root_mount: str = setting("", "Where this process sees the driver root; empty: at the same path.")
+    dev_root: str = setting("/", "Folder whose dev/ holds the device nodes, as the host sees it.")
+    dev_root_mount: str = setting("", "Where this process sees the dev root; empty: at the same path.")
+    sys_root: str = setting("/sys", "The host's sysfs.")
+    proc_root: str = setting("/proc", "The host's procfs.")
+    cdi_root: str = setting("/var/run/cdi", "Folder for CDI specs; one that the container runtime reads.")
+    kubelet_plugins_dir: str = setting("/var/lib/kubelet/plugins", "The kubelet's plugin data folder.")
+    kubelet_registry_dir: str = setting(
         "/var/lib/kubelet/plugins_registry", "The folder in which the kubelet looks for registration sockets."
     )
-    state_dir: str = _setting("", "Folder for records of prepared claims; empty: <kubelet-plugins-dir>/<driver-name>.")
+    state_dir: str = setting("", "Folder for records of prepared claims; empty: <kubelet-plugins-dir>/<driver-name>.")
 
-    allocation_authority: str = _setting(
+    allocation_authority: str = setting(
         "scheduler",
         "Who allocates this node's devices, scheduler (kube-scheduler) or controller (accel-dra controller only: all "
         "devices carry the taint accel-dra.dev/controller-only). Never two at a time.",
         allowed=("scheduler", "controller"),
     )
-    device_metadata: bool = _setting(True, "Write device metadata files into containers (KEP-5304).")
-    scan_interval: float = _setting(
+    device_metadata: bool = setting(True, "Write device metadata files into containers (KEP-5304).")
+    scan_interval: float = setting(
         2.0, "Seconds between looks for hot-plug and driver reloads (cheap: a few small files)."
     )
-    rescan_interval: float = _setting(
+    rescan_interval: float = setting(
         300.0, "Seconds after which the hardware is asked again even if nothing seems to have changed."
     )
-    api_timeout: float = _setting(10.0, "Seconds for one request to the API server.")
-    prepare_deadline: float = _setting(
+    api_timeout: float = setting(10.0, "Seconds for one request to the API server.")
+    prepare_deadline: float = setting(
         40.0, "Seconds in which one prepare call may retry; the kubelet gives up after 45."
     )
-    metrics_address: str = _setting("", "host:port for /metrics, /healthz and /readyz; empty: not served.")
-    log_format: str = _setting(
+    metrics_address: str = setting("", "host:port for /metrics, /healthz and /readyz; empty: not served.")
+    log_format: str = setting(
         "auto", "json, text, or auto: text on a terminal, json otherwise.", allowed=("auto", "json", "text")
     )
-    log_level: str = _setting("info", "debug, info, warning or error.", allowed=("debug", "info", "warning", "error"))
+    log_level: str = setting("info", "debug, info, warning or error.", allowed=("debug", "info", "warning", "error"))
 
     @property
     def data_dir(self) -> str:
@@ -134,7 +134,7 @@ def variable(field: dataclasses.Field[object]) -> str:
 
 def check(settings: Settings) -> Settings:
     """Return the settings, or raise `InvalidInput` with the flag, its value and what is allowed."""
-    _check_name("driver-name", settings.driver_name)
+    check_name("driver-name", settings.driver_name)
     if len(settings.driver_name) > _MAX_DRIVER_NAME:
         raise InvalidInput("driver-name", settings.driver_name, f"at most {_MAX_DRIVER_NAME} characters")
     for field in dataclasses.fields(settings):
@@ -142,7 +142,7 @@ def check(settings: Settings) -> Settings:
         if allowed and getattr(settings, field.name) not in allowed:
             raise InvalidInput(flag(field), getattr(settings, field.name), ", ".join(allowed))
     if settings.node_name:
-        _check_name("node-name", settings.node_name)
+        check_name("node-name", settings.node_name)
     for name in _PATHS:
         value = getattr(settings, name)
         if value and not value.startswith("/"):
@@ -152,7 +152,7 @@ def check(settings: Settings) -> Settings:
             raise InvalidInput(name.replace("_", "-"), getattr(settings, name), "a number of seconds above 0")
     if settings.prepare_deadline >= _KUBELET_CALL_SECONDS:
         raise InvalidInput("prepare-deadline", settings.prepare_deadline, "less than the kubelet's 45 seconds")
-    _check_address(settings.metrics_address)
+    check_address(settings.metrics_address)
     vendor_options(settings)
     return settings
 
@@ -165,12 +165,14 @@ def vendor_options(settings: Settings) -> dict[str, str]:
     return dict(option.split("=", 1) for option in settings.vendor_options)
 
 
-def _check_name(field: str, value: str) -> None:
+def check_name(field: str, value: str) -> None:
+    """Raise `InvalidInput` for a value that cannot name an object or driver."""
     if not _SUBDOMAIN.fullmatch(value):
         raise InvalidInput(field, value, "a DNS subdomain: lower-case letters, digits, '-' and '.'")
 
 
-def _check_address(value: str) -> None:
+def check_address(value: str) -> None:
+    """Raise `InvalidInput` for a value of `metrics-address` that nobody can listen on."""
     host, colon, port = value.rpartition(":")
     if value and not (colon and port.isdigit() and int(port) <= 65535 and not host.startswith("http")):
         raise InvalidInput("metrics-address", value, "host:port, or :port for all addresses")

@@ -99,6 +99,8 @@ class Outcome:
 class Report:
     """What a round decided, and what came of it."""
 
+    world: World
+    """What it decided about: with what is known of writes that the watch has not shown."""
     decision: Decision
     allocated: tuple[Outcome, ...] = ()
     returned: tuple[tuple[Outcome, str], ...] = ()
@@ -118,11 +120,9 @@ class _Pause:
 class Term:
     """Not for several threads, except for what `do_all` does."""
 
-    def __init__(self, hands: Hands, stock: Stock, memory: Memory, ask: Ask) -> None:
+    def __init__(self, hands: Hands, memory: Memory) -> None:
         self._hands = hands
-        self._stock = stock
         self._memory = memory
-        self._ask = ask
         self._assumed = Assumed()
         self._pauses: dict[str, _Pause] = {}
 
@@ -141,19 +141,19 @@ class Term:
         if failures:
             raise failures[0]
 
-    def step(self, world: World) -> Report:
+    def step(self, world: World, stock: Stock, ask: Ask) -> Report:
         """Decide once about a view of the cluster, and write. Raises `TermEnded`."""
         self._settle_doubts()
         now = self._hands.clock()
         world = World(self._assumed.view(world.claims), world.pods, world.nodes, world.classes, world.loads)
         known = {claim.metadata.uid for claim in world.claims.values()}
         self._pauses = {uid: each for uid, each in self._pauses.items() if uid in known}
-        decision = rounds.decide(world, self._stock, self._memory, self._ask_unless_paused, now)
+        decision = rounds.decide(world, stock, self._memory, self._unless_paused(ask), now)
         allocated: list[Outcome] = []
         for bundle in decision.bundles:
             allocated += self._write(bundle)
         returned = [(self._take_back(each), each.why) for each in decision.returns if not self._is_doubted(each.claim)]
-        return Report(decision, tuple(allocated), tuple(returned), self._find_pause(decision, now))
+        return Report(world, decision, tuple(allocated), tuple(returned), self._find_pause(decision, now))
 
     def _find_pause(self, decision: Decision, now: float) -> float | None:
         pauses = [pause.until - now for pause in self._pauses.values() if pause.until > now]
@@ -163,11 +163,16 @@ class Term:
             pauses.append(_FIRST_PAUSE)
         return min(pauses, default=None)
 
-    def _ask_unless_paused(self, claim: Claim) -> Policy | None:
-        pause = self._pauses.get(claim.metadata.uid)
-        if pause is not None and pause.until > self._hands.clock():
-            raise Rejected(f"the API server refused the allocation: {pause.error}")
-        return self._ask(claim)
+    def _unless_paused(self, ask: Ask) -> Ask:
+        """Return `ask`, which refuses claims that the API server lately refused to change."""
+
+        def ask_unless_paused(claim: Claim) -> Policy | None:
+            pause = self._pauses.get(claim.metadata.uid)
+            if pause is not None and pause.until > self._hands.clock() and claim.status.allocation is None:
+                raise Rejected(f"the API server refused the allocation: {pause.error}")
+            return ask(claim)
+
+        return ask_unless_paused
 
     def _check(self) -> None:
         if not self._hands.leads():

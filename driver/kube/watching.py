@@ -71,6 +71,8 @@ class Source(Generic[T]):
     item: type[T]
     field_selector: str = ""
     label_selector: str = ""
+    trim: Callable[[T], T] | None = None
+    """Returns an object without what nobody reads of it, so that it takes less memory."""
 
     def parameters(self, **more: str | int) -> dict[str, str | int]:
         """Return the query of a list or watch."""
@@ -156,6 +158,11 @@ class Watch(Generic[T]):
     def has_synced(self) -> bool:
         """True once the whole collection was read."""
         return self._synced.is_set()
+
+    @property
+    def size(self) -> int:
+        """How many objects are known."""
+        return len(self._objects)
 
     def wait_until_synced(self, timeout: float) -> bool:
         """Wait for the first complete list; False if it did not arrive in `timeout` seconds."""
@@ -256,10 +263,11 @@ class Watch(Generic[T]):
 
     def _read(self, raw: msgspec.Raw) -> T | None:
         try:
-            return self._decoder.decode(raw, self._source.path)
+            item = self._decoder.decode(raw, self._source.path)
         except Unavailable as error:
             self._complain(error)
             return None
+        return self._source.trim(item) if self._source.trim else item
 
     def _replace(self, found: dict[str, T]) -> None:
         """Take over a complete list and tell what is different."""

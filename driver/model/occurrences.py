@@ -187,6 +187,57 @@ class HealthReported:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeadershipChanged:
+    """Our controller leads now, or does not any more; `holder` is who was last seen with the lease."""
+
+    leads: bool
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAllocated:
+    """Our controller wrote an allocation, `seconds` after it first saw the claim."""
+
+    claim: str
+    node: str
+    devices: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationFailed:
+    """An allocation, or taking one back, could not be written; it is decided again."""
+
+    claim: str
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationReturned:
+    """Our controller took an allocation back that nobody used."""
+
+    claim: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimWaits:
+    """Why a claim is not allocated: told when it has waited for a while, and when the reason changes."""
+
+    claim: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterUnavailable:
+    """The API server does not answer the controller, or not as it should."""
+
+    error: str
+
+
 Occurrence = (
     ClaimPrepared
     | ClaimUnprepared
@@ -207,5 +258,11 @@ Occurrence = (
     | RegistryAwaited
     | HealthReported
     | HealthUnavailable
+    | LeadershipChanged
+    | ClaimAllocated
+    | AllocationFailed
+    | AllocationReturned
+    | ClaimWaits
+    | ClusterUnavailable
 )
 Emit = Callable[[Occurrence], None]

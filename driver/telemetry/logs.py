@@ -83,6 +83,12 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.RegistryAwaited: "waiting for the kubelet's registration folder; is --kubelet-registry-dir right?",
     occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",
     occurrences.HealthReported: "health of a device changed",
+    occurrences.LeadershipChanged: "leadership changed",
+    occurrences.ClaimAllocated: "claim allocated",
+    occurrences.AllocationFailed: "an allocation could not be written, deciding again",
+    occurrences.AllocationReturned: "an allocation that nobody used was taken back",
+    occurrences.ClaimWaits: "a claim waits",
+    occurrences.ClusterUnavailable: "the API server does not answer as it should, trying again",
 }
 
 
@@ -119,6 +125,8 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.MetadataFailed()
             | occurrences.HealthUnavailable()
             | occurrences.StaleClaimReleased()
+            | occurrences.AllocationFailed()
+            | occurrences.ClusterUnavailable()
         ):
             return logging.WARNING
         case _:

@@ -68,7 +68,7 @@ class Controller:
             clock=lambda: self.machine.time,
             now=lambda: dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
         )
-        self.term = Term(hands, Stock(DEVICES), Memory(Patience(refusal=30, grace=10)), ask)
+        self.term = Term(hands, Memory(Patience(refusal=30, grace=10)))
         self.is_open = False
 
     def act(self) -> None:
@@ -81,7 +81,8 @@ class Controller:
                 self.copy.relist()
                 self.is_open = True
             else:
-                self.term.step(World(dict(self.copy.claims), dict(self.machine.store.pods), NODES, {}))
+                world = World(dict(self.copy.claims), dict(self.machine.store.pods), NODES, {})
+                self.term.step(world, Stock(DEVICES), ask)
         except TermEnded:
             self.term = None
         except DriverError:

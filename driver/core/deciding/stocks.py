@@ -135,6 +135,11 @@ class DeviceStock:
         """Say whether all devices of an allocation are ours to allocate."""
         return all((each.driver, each.pool) in self._pools for each in allocation.devices.results)
 
+    @property
+    def slices(self) -> Sequence[PublishedSlice]:
+        """The slices of our pools that count, without the fence."""
+        return self._newest
+
     def _release(self, uid: str) -> None:
         self._snapshot = self._snapshot.without_claims(self._held.pop(uid))
 

@@ -1,0 +1,62 @@
+"""Tells everyone who should know what the controller did, or why claims wait: log, metrics, Events on claims and pods.
+
+`leading` calls it on its thread. It never fails and never waits: Events are written on a thread of their own. What is
+told again and when is decided by `core.deciding.notices`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from driver.core.deciding.world import Reason, Waiting
+from driver.kube.events import EventWriter, Happening, Regarding
+from driver.model.objects import ObjectMeta
+from driver.model.occurrences import ClaimWaits, Occurrence
+from driver.model.wanted import Claim
+from driver.telemetry import logs
+from driver.telemetry.controller_metrics import ControllerMetrics
+
+ACTION: Final = "Allocate"
+_CLAIM_API: Final = "resource.k8s.io/v1"
+_PATIENT: Final = frozenset({Reason.NO_CONSUMER, Reason.GROUP_INCOMPLETE, Reason.SCHEDULER})
+"""Reasons that are no news to worry about."""
+
+
+class Teller:
+    """Hands every occurrence to log and metrics, and makes Events of what concerns an object."""
+
+    def __init__(self, metrics: ControllerMetrics, events: EventWriter) -> None:
+        self._metrics = metrics
+        self._events = events
+
+    def tell(self, occurrence: Occurrence) -> None:
+        """Log and count one occurrence."""
+        logs.log_occurrence(occurrence)
+        self._metrics.count(occurrence)
+
+    def tell_waiting(self, waiting: Waiting) -> None:
+        """Say on a claim, and on the pod that waits for it, why it is not allocated."""
+        claim, reason = waiting.claim, waiting.reason
+        self.tell(ClaimWaits(str(claim), reason.value, waiting.message))
+        self._post(_regard_claim(claim), waiting, waiting.message)
+        if waiting.pod is not None and not waiting.pod.spec.node_name:
+            self._post(_regard_pod(waiting.pod.metadata), waiting, f"claim {claim.metadata.name}: {waiting.message}")
+
+    def tell_allocated(self, claim: Claim, node: str, devices: int) -> None:
+        """Say on a claim what it was given."""
+        where = f" on node {node}" if node else ""
+        note = f"{devices} device{'s' if devices != 1 else ''}{where} allocated"
+        self._events.post(Happening(_regard_claim(claim), "Allocated", ACTION, note))
+
+    def _post(self, regarding: Regarding, waiting: Waiting, note: str) -> None:
+        warning = waiting.reason not in _PATIENT
+        self._events.post(Happening(regarding, waiting.reason.value, ACTION, note, warning=warning))
+
+
+def _regard_claim(claim: Claim) -> Regarding:
+    meta = claim.metadata
+    return Regarding(_CLAIM_API, "ResourceClaim", meta.namespace, meta.name, meta.uid)
+
+
+def _regard_pod(meta: ObjectMeta) -> Regarding:
+    return Regarding("v1", "Pod", meta.namespace, meta.name, meta.uid)
