@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from driver.model.claims import DELETE_PROTECTION, Allocation, ConsumerReference
 from driver.model.errors import Conflict, NotFound, Rejected, Unavailable
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
+
+T = TypeVar("T")
 
 
 class Store:
@@ -151,7 +153,7 @@ class Network:
         self.written.append((verb, claim.metadata.name))
         return self._send(verb, lambda: self.store.change(claim, change))
 
-    def _send(self, verb: str, request: Callable[[], Any]) -> Any:
+    def _send(self, verb: str, request: Callable[[], T]) -> T:
         fault = self.faults.pop(verb, "")
         if callable(fault):
             fault()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 from hypothesis import settings
@@ -34,7 +35,7 @@ DEVICES = {"a": 2, "b": 1}
 NODES = {name: make_node(name, labels={"rack": name}) for name in DEVICES}
 CONTROLLERS = 2
 Faults = Mapping[str, str]
-FAULTS = st.one_of(
+FAULTS: st.SearchStrategy[Faults] = st.one_of(
     st.just({}),
     st.dictionaries(
         st.sampled_from(["allocate", "allocate", "protect", "unprotect", "clear", "read"]),
@@ -324,7 +325,7 @@ class ControllerMachine(RuleBasedStateMachine):
             self.release()
             if turn > 6:
                 for key in sorted(self.store.pods):
-                    _try(lambda key=key: self._schedule(key, clears=False))
+                    _try(partial(self._schedule, key, clears=False))
             leader.copy.advance(1000)
             self.no_device_is_held_by_two_claims()
             self.time += 31

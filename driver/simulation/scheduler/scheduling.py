@@ -95,6 +95,7 @@ class Scheduler:
             return
         if node is None:
             self._report(pod, "Unschedulable", message)
+            self._give_up_claim(pod, need)
             return
         self._allocate(pod, node, need, answer)
         self._bind(pod, node)
@@ -159,6 +160,17 @@ class Scheduler:
             created = extended.find_claim(pod, self._claims.items())
             if created is not None:
                 self._publish_mappings(pod, created, need.mappings)
+
+    def _give_up_claim(self, pod: Pod, need: _Need) -> None:
+        """Clear one allocation that keeps the pod from nodes, if nobody else uses it: kube-scheduler's PostFilter."""
+        for claim in need.ready:
+            selector = claim.status.allocation.node_selector if claim.status.allocation else None
+            if selector is None or any(each.uid != pod.metadata.uid for each in claim.status.reserved_for):
+                continue
+            free = _Need((), (), None, (), need.resources)
+            if any(not selector.matches(node) and not _find_obstacle(pod, node, free) for node in self._nodes.items()):
+                self._write_status(claim, {"allocation": None, "reservedFor": None})
+                return
 
     def _create(self, pod: Pod, claim: Claim) -> Claim:
         """Create a claim that only exists in memory; return others as they are."""
