@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import msgspec
-
 from driver.core import comparing, fencing
 from driver.core.slicing import Identity, Withheld
 from driver.model.objects import ObjectMeta
@@ -183,7 +181,7 @@ def _find_lost(sent: Device, stored: Device) -> frozenset[str]:
 
 def _strip(memory: Memory, device: Device) -> Device:
     """Return the device without taints that the server would not store: they inform or fence, others are withheld."""
-    return msgspec.structs.replace(device, taints=()) if TAINTS in memory.missing and device.taints else device
+    return fencing.take_down(device) if TAINTS in memory.missing and device.taints else device
 
 
 def _replace_adopted(memory: Memory, device: Device) -> Device:

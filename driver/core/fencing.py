@@ -1,10 +1,14 @@
-"""Who may allocate the devices of a pool, and the fence that says so: a taint on every device.
+"""Who may allocate the devices of a pool, and the fence that says so: a taint and an attribute on every device.
 
 Called by the publisher, the controller and the command line. kube-scheduler's own memory is all that keeps it from
 giving a device to two claims, so a second allocator must never touch the same devices: each pool has one authority.
 With `controller` every device carries a NoSchedule taint. kube-scheduler honours it when it allocates and does not look
 at it for claims that are allocated already (KEP-5055), so only our controller, which tolerates this one taint, gives
 these devices away. Without the fence they are kube-scheduler's, whatever a setting says: the taint is the only truth.
+
+The attribute keeps the other way shut. kube-scheduler does not read an AllocationPolicy, so from a pool of its own it
+would allocate a claim that asks for our controller, and break the policy. Selectors do not see taints; a class that
+selects on the attribute, as topology.accel-dra.dev does, leaves kube-scheduler nothing to choose from.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from driver.model.slices import Device, DeviceTaint
-from driver.model.vocabulary import TAINT_CONTROLLER_ONLY
+from driver.model.slices import Device, DeviceAttribute, DeviceTaint
+from driver.model.vocabulary import ALLOCATOR, ALLOCATOR_CONTROLLER, TAINT_CONTROLLER_ONLY
 
 
 class Authority(Enum):
@@ -44,9 +48,19 @@ FENCE: Final = DeviceTaint(key=TAINT_CONTROLLER_ONLY, effect="NoSchedule")
 
 def fence(devices: Iterable[Device], authority: Authority) -> tuple[Device, ...]:
     """Return the devices as they are published under an authority: with the fence before the taints they have."""
-    if authority is Authority.SCHEDULER:
-        return tuple(devices)
-    return tuple(msgspec.structs.replace(device, taints=(FENCE, *device.taints)) for device in devices)
+    return tuple(devices) if authority is Authority.SCHEDULER else tuple(map(_raise, devices))
+
+
+def take_down(device: Device) -> Device:
+    """Return a device without taints and without the attribute that goes with the fence: kube-scheduler's."""
+    attributes = {name: value for name, value in device.attributes.items() if name != ALLOCATOR}
+    return msgspec.structs.replace(device, taints=(), attributes=attributes)
+
+
+def _raise(device: Device) -> Device:
+    attributes = {**device.attributes, ALLOCATOR: DeviceAttribute(string=ALLOCATOR_CONTROLLER)}
+    taints = (FENCE, *device.taints)
+    return msgspec.structs.replace(device, attributes=dict(sorted(attributes.items())), taints=taints)
 
 
 def is_fence(taint: DeviceTaint) -> bool:

@@ -66,7 +66,8 @@ def _make_entry(place: Place, snapshot: Snapshot, domains: Domains, health: Heal
         own = _describe_partition(accelerator, partition)
     attributes = {**_describe_common(accelerator, snapshot), **own}
     capacity = _measure(partition or accelerator)
-    attributes |= _take_extras(accelerator.extra, attributes, vocabulary.ENTRIES_PER_DEVICE - len(capacity))
+    # One is left for `allocator`, which is added when the device is published (`fencing`).
+    attributes |= _take_extras(accelerator.extra, attributes, vocabulary.ENTRIES_PER_DEVICE - len(capacity) - 1)
     taints = list_taints(health, accelerator.pci_address, partition.uuid if partition else None)
     device = Device(name=name, attributes=dict(sorted(attributes.items())), capacity=capacity, taints=taints)
     return Entry(device, accelerator, partition)

@@ -65,6 +65,7 @@ ATTRIBUTES: Final = (
     Word(vocabulary.INTERCONNECT_DOMAIN, Kind.STRING, On.WHOLE),
     Word(vocabulary.INTERCONNECT_GBPS, Kind.INT, On.WHOLE),
     Word(vocabulary.FABRIC_DOMAIN, Kind.STRING, On.WHOLE, pattern=r".+\.[0-9]+"),
+    Word(vocabulary.ALLOCATOR, Kind.STRING, pattern=vocabulary.ALLOCATOR_CONTROLLER),
     Word(vocabulary.PROFILE, Kind.STRING, On.PARTITIONS, always=True),
     Word(vocabulary.PARENT_UUID, Kind.STRING, On.PARTITIONS, always=True),
     Word(vocabulary.PLACEMENT, Kind.INT, On.PARTITIONS, always=True),

@@ -25,6 +25,7 @@ COMPUTE_CAPABILITY: Final = f"{DOMAIN}/computeCapability"
 INTERCONNECT_DOMAIN: Final = f"{DOMAIN}/interconnectDomain"
 INTERCONNECT_GBPS: Final = f"{DOMAIN}/interconnectGBps"
 FABRIC_DOMAIN: Final = f"{DOMAIN}/fabricDomain"
+ALLOCATOR: Final = f"{DOMAIN}/allocator"
 
 # Attributes of partitions only.
 PROFILE: Final = f"{DOMAIN}/profile"
@@ -50,6 +51,9 @@ TYPE_GPU: Final = "gpu"
 TYPE_PARTITION: Final = "partition"
 TYPE_VFIO: Final = "vfio"
 TYPE_NIC: Final = "nic"
+
+# Value of ALLOCATOR.
+ALLOCATOR_CONTROLLER: Final = "controller"
 
 # Taint keys.
 TAINT_UNHEALTHY: Final = f"{DOMAIN}/unhealthy"

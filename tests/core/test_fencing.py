@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from driver.core import adopting, fencing, health, slicing
+from driver.core import adopting, fencing, health, inventory, slicing, specification
 from driver.core.adopting import TAINTS, Memory
 from driver.core.fencing import FENCE, Authority
 from driver.model import vocabulary
 from driver.model.devices import Snapshot
 from driver.model.published import PublishedDevice
 from driver.model.slices import MAX_DEVICES_WITH_TAINTS_OR_COUNTERS, Device, DeviceAttribute, DeviceTaint
+from tests.fakes.hardware import accelerator, snapshot
 
 PLAIN = Device(name="plain")
 BROKEN = Device(name="broken", taints=(DeviceTaint(key=vocabulary.TAINT_UNHEALTHY, value="ecc", effect="NoSchedule"),))
@@ -26,6 +29,9 @@ def test_the_controllers_devices_carry_the_fence_beside_their_faults() -> None:
     plain, broken = fencing.fence(BOTH, Authority.CONTROLLER)
     assert plain.taints == (FENCE,)
     assert broken.taints == (FENCE, *BROKEN.taints)
+    for device in (plain, broken):
+        assert device.attributes["accel-dra.dev/allocator"].string == "controller"
+        assert fencing.take_down(device) == Device(name=device.name)
     assert (FENCE.key, FENCE.effect) == ("accel-dra.dev/controller-only", "NoSchedule")
 
 
@@ -70,6 +76,15 @@ def test_without_taints_the_fence_falls_and_only_broken_devices_are_withheld() -
     offer = adopting.adapt(LACKING, fencing.fence(BOTH, Authority.CONTROLLER), ())
     assert offer.devices == (PLAIN,)
     assert [name for name, _ in offer.withheld] == ["broken"]
+
+
+def test_fenced_devices_follow_the_vocabulary_with_as_many_entries_as_a_device_may_have() -> None:
+    extra = {f"simulated.example.com/extra{number}": number for number in range(40)}
+    whole = dataclasses.replace(accelerator(), extra=extra)
+    found = [entry.device for entry in inventory.build(snapshot(whole)).entries]
+    for device in fencing.fence(found, Authority.CONTROLLER):
+        assert specification.check(device) == ()
+        assert len(device.attributes) + len(device.capacity) == vocabulary.ENTRIES_PER_DEVICE
 
 
 def test_a_fence_that_was_published_is_no_fault_after_a_restart() -> None:

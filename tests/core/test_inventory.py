@@ -8,7 +8,7 @@ from itertools import combinations
 import msgspec
 import pytest
 
-from driver.core import health, inventory, specification
+from driver.core import fencing, health, inventory, specification
 from driver.model import vocabulary as words
 from driver.model.devices import Accelerator, Fabric, Failure
 from driver.model.health import HealthEvent, Severity
@@ -70,7 +70,7 @@ def test_a_whole_device_says_everything_that_is_known() -> None:
 def test_peer_defect_12_every_documented_attribute_is_published_on_partitions() -> None:
     device = part(accelerator())
     documented = {word.name for word in specification.ATTRIBUTES if word.on is not specification.On.WHOLE}
-    assert set(device.attributes) == documented
+    assert set(device.attributes) == documented - {words.ALLOCATOR}, "which comes with the fence"
     assert set(device.capacity) == set(specification.CAPACITIES)
 
 
@@ -214,7 +214,8 @@ def test_a_vendor_cannot_replace_our_words_or_break_the_slice(name: str) -> None
 def test_a_device_stays_within_the_budget_of_entries() -> None:
     extra: dict[str, str | int | bool] = {f"nvidia.com/fact{number:02}": number for number in range(40)}
     device = part(accelerator(extra=extra))
-    assert len(device.attributes) + len(device.capacity) == words.ENTRIES_PER_DEVICE
+    (fenced,) = fencing.fence([device], fencing.Authority.CONTROLLER)
+    assert len(fenced.attributes) + len(fenced.capacity) == words.ENTRIES_PER_DEVICE
     assert "nvidia.com/fact00" in device.attributes
     assert specification.check(device) == ()
 

@@ -85,8 +85,10 @@ def test_nvidias_names_give_devices_of_nvidia_only(name: str) -> None:
 
 def test_the_topology_class_has_the_gpus_and_asks_the_controller_with_the_default_policy() -> None:
     for kind in ("gpu", "partition", "nic"):
-        both = [select(f"{name}.accel-dra.dev", "any.driver", device(type=kind)) for name in ("gpu", "topology")]
-        assert both == [kind == "gpu"] * 2
+        ours = device(type=kind, allocator="controller")
+        assert select("gpu.accel-dra.dev", "any.driver", ours) is (kind == "gpu")
+        assert select("topology.accel-dra.dev", "any.driver", ours) is (kind == "gpu")
+        assert not select("topology.accel-dra.dev", "any.driver", device(type=kind))
     documents = yaml.safe_load_all((DEPLOY / "base" / "deviceclasses.yaml").read_text())
     decoded = [msgspec.json.decode(msgspec.json.encode(each), type=DeviceClass) for each in documents]
     classes = {each.metadata.name: each for each in decoded}
