@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.fakes.processes import ending
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 30
@@ -40,16 +40,6 @@ with signals.listen() as ended:
 """
 
 
-@contextlib.contextmanager
-def _process(code: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", START + code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 def _run(code: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-c", START + code], capture_output=True, text=True, cwd=ROOT, timeout=SECONDS, check=False
@@ -75,7 +65,8 @@ with signals.listen() as ended:
 
 
 def test_a_burst_of_signals_is_one_end() -> None:
-    with _process(LISTEN) as process:
+    command = [sys.executable, "-c", START + LISTEN]
+    with ending(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         for turn in range(200):

@@ -19,6 +19,7 @@ from driver.cli import demo_flow, demo_text
 from driver.kube import access
 from driver.kube.client import Client
 from driver.simulation.access import PODS, Objects
+from tests.fakes.processes import ending
 from tests.fakes.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -153,11 +154,12 @@ class Served:
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(LIMIT)
+        return self.process.wait(LIMIT / 3)
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.end(signal.SIGINT)
+        with ending(self.process):
+            if self.process.poll() is None:
+                self.end(signal.SIGINT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -182,15 +184,16 @@ def test_serving_lasts_until_it_is_ended_and_leaves_nothing(folder: Path, number
 
 
 def test_a_demo_that_is_interrupted_cleans_up_and_says_130(folder: Path) -> None:
-    process = subprocess.Popen(
+    demo = subprocess.Popen(
         [sys.executable, "-m", "driver", "demo"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=_environment(folder),
     )
-    wait_until(lambda: any(folder.iterdir()), "the cluster to begin", LIMIT)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(LIMIT) == 130
+    with ending(demo) as process:
+        wait_until(lambda: any(folder.iterdir()), "the cluster to begin")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT / 2) == 130
     assert list(folder.iterdir()) == []
 
 

@@ -22,6 +22,7 @@ from driver.cli.inventory import command
 from driver.core import specification
 from driver.model.errors import InvalidInput
 from driver.model.slices import Device
+from tests.fakes.processes import ending
 
 
 def invoke(*arguments: str, node: str = "hgx-h100", env: dict[str, str] | None = None) -> Result:
@@ -194,11 +195,12 @@ def run_in_terminal(*arguments: str, columns: int) -> str:
         env=environment,
     )
     os.close(child)
-    with process, os.fdopen(parent, "rb", buffering=0) as terminal:
+    with ending(process), os.fdopen(parent, "rb", buffering=0) as terminal:
         seen = b""
         with contextlib.suppress(OSError):  # the kernel's way to say that the other end was closed
             while piece := terminal.read(4096):
                 seen += piece
+        process.wait(30)
     assert process.returncode == 0
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).replace("\r\n", "\n")
 

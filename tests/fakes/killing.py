@@ -20,6 +20,7 @@ from driver.node.preparer import Preparer
 from driver.state.files import Disk
 from tests.fakes.bench import Bench, claim, device, prepare_one, ref, result, unprepare_one
 from tests.fakes.disks import WatchedDisk
+from tests.fakes.processes import ending
 
 LATER = "99999999-2222-4333-8444-555555555555"
 UID = "u1"
@@ -155,7 +156,7 @@ def server() -> Iterator[Callable[[Job], int]]:
     """Run the process; give a function that has a job done and returns the signal that ended it."""
     root = Path(__file__).resolve().parent.parent.parent
     command = [sys.executable, "-m", "tests.fakes.killing"]
-    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with ending(subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         send, receive = process.stdin, process.stdout

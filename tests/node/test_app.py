@@ -22,13 +22,14 @@ from driver.cli.commands import EXIT_USAGE
 from driver.kubelet import methods
 from driver.kubelet.pb.dra.v1 import api_pb2 as dra
 from driver.kubelet.pb.pluginregistration.v1 import api_pb2 as registration
-from driver.model.errors import InvalidInput, StorageFailed
+from driver.model.errors import Conflict, InvalidInput, StorageFailed
 from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.node.app import Plugin
 from driver.settings import Settings
 from driver.simulation.apiserver.gates import gates_of
 from driver.simulation.apiserver.server import ApiServer
 from driver.state import record_files
+from tests.fakes.processes import ending
 from tests.fakes.waiting import wait_until
 
 DATA = Path(__file__).resolve().parent.parent.parent / "driver/vendors/simulated/data/nodes"
@@ -339,6 +340,18 @@ def test_sigterm_ends_a_plugin_that_waits_for_a_kubelet(site: Site) -> None:
     assert (line["level"], line["folder"]) == ("warning", settings.kubelet_registry_dir)
 
 
+def test_a_second_plugin_on_the_same_sockets_gives_up_whole_and_the_first_goes_on(site: Site) -> None:
+    with Plugin(site.settings()):
+        before = {thread.ident for thread in threading.enumerate()}
+        with pytest.raises(Conflict, match="another plugin already serves"), Plugin(site.settings(metrics_address="")):
+            pass
+        # What gRPC's library starts once for the process stays.
+        left = [each for each in threading.enumerate() if each.ident not in before and each.is_alive()]
+        assert left == []
+        info = site.register()
+        assert info.name == "gpu.accel-dra.dev"
+
+
 def test_a_state_folder_that_cannot_be_used_is_one_sentence(site: Site) -> None:
     (site.folder / "file").write_text("")
     with pytest.raises(StorageFailed, match="file"):
@@ -358,11 +371,8 @@ def test_a_port_in_use_is_one_sentence(site: Site) -> None:
 def _command(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ACCEL_DRA_")}
     command = [sys.executable, "-m", "driver", "plugin", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # a test that fails must not leave it to the next
+    with ending(subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)) as process:
+        yield process
 
 
 def test_the_process_ends_on_sigterm_with_0(site: Site) -> None:

@@ -26,6 +26,7 @@ from driver.state.files import Disk
 from driver.state.locks import SharedLock
 from driver.state.records import Records
 from tests.fakes.disks import FullDisk, WatchedDisk
+from tests.fakes.processes import ending
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "records"
 UID = "b0e6c0f2-7d5c-4f0e-9e3b-6f1f5d0c7a11"
@@ -334,7 +335,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     )
     root = Path(__file__).resolve().parent.parent.parent
     command = [sys.executable, "-c", script, str(tmp_path / "lock")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
+    with ending(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(Unavailable), lock.hold(0):

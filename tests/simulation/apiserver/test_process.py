@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.fakes.processes import ending
+
 COMMAND = [sys.executable, "-m", "driver.simulation.apiserver"]
 
 
 def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     config = tmp_path / "config"
     words = [*COMMAND, "--kubeconfig", str(config), "--minor", "35", "--token", "secret"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    try:
+    with ending(subprocess.Popen(words, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         document = yaml.safe_load(config.read_text())
@@ -33,7 +34,6 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
             assert json.load(response)["gitVersion"] == "v1.35.0"
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{url}/api/v1/namespaces", timeout=20)
-    finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     assert process.returncode == 0

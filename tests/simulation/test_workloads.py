@@ -1,0 +1,129 @@
+"""The demo can fail: each promise of an example, broken in one way, is noticed and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from driver.model import vocabulary
+from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
+from driver.simulation.runtime.injection import Contents, NodeInContainer
+from driver.simulation.workloads import CHECKS, Got, Report, View
+
+NODE = NodeInContainer("/dev/gpu0", "/dev/null", "c", 1, 3, "rw", 0o666, None, None)
+
+
+def device(name: str, **attributes: str) -> Got:
+    known = {
+        "link": vocabulary.INTERCONNECT_DOMAIN,
+        "profile": vocabulary.PROFILE,
+        "numa": vocabulary.NUMA_NODE,
+    }
+    values = {known[key]: DeviceAttribute(string=value) for key, value in attributes.items()}
+    return Got("gpu", "node-1", "gpu.accel-dra.dev", Device(name=name, attributes=values))
+
+
+A, B = device("a", link="x", numa="0"), device("b", link="x", numa="0")
+ELSEWHERE, ALONE = device("c", link="y", numa="1"), device("d")
+PART, WRONG_PART = device("p", profile="1g.10gb"), device("q", profile="2g.20gb")
+
+
+def view(name: str, *got: Got, nodes: bool | None = None) -> View:
+    has_nodes = bool(got) if nodes is None else nodes
+    return View(name, got, Contents({}, (NODE,) if has_nodes else ()))
+
+
+def report(*views: View, phase: str = "Running", message: str = "") -> Report:
+    return Report("example", "An example", phase, 0.1, message, views)
+
+
+NO_MATCH = "a100: request gpus needs 2 of 11 devices, 0 match its selectors"
+KEPT: Mapping[str, Report] = {
+    "single-gpu": report(view("main", A)),
+    "nvlink-pair": report(view("main", A, B)),
+    "partition": report(view("main", PART)),
+    "first-available": report(view("main", A)),
+    "shared-gpu": report(view("server", A), view("profiler", A), view("logger")),
+    "two-requests": report(view("prefill", A), view("decode", B)),
+    "extended-resource": report(view("main", A)),
+    "same-numa-node": report(view("main", A, B)),
+    "unsatisfiable": report(phase="Pending", message=NO_MATCH),
+}
+
+
+def test_every_promise_is_tried() -> None:
+    assert set(KEPT) == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_promise_that_is_kept_is_no_problem(name: str) -> None:
+    assert CHECKS[name](KEPT[name]) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name != "unsatisfiable"])
+def test_a_pod_that_does_not_run_is_a_problem_with_its_reason(name: str) -> None:
+    waiting = dataclasses.replace(KEPT[name], phase="Pending", message="no node has one")
+    assert CHECKS[name](waiting) == "the pod is Pending: no node has one"
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name != "unsatisfiable"])
+def test_a_container_without_its_device_or_its_node_is_a_problem(name: str) -> None:
+    whole = KEPT[name]
+    for index, each in enumerate(whole.views):
+        others = [view for number, view in enumerate(whole.views) if number != index]
+        if each.got:
+            fewer = report(View(each.name, each.got[1:], each.contents), *others)
+            assert f"container {each.name} has {len(each.got) - 1} devices" in CHECKS[name](fewer)
+            blind = report(view(each.name, *each.got, nodes=False), *others)
+            assert f"container {each.name} has 0 device nodes" in CHECKS[name](blind)
+        else:
+            more = report(view(each.name, A), *others)
+            assert f"container {each.name} has 1 devices instead of 0" in CHECKS[name](more)
+            leaky = report(view(each.name, nodes=True), *others)
+            assert f"container {each.name} has 1 device nodes for 0 devices" in CHECKS[name](leaky)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "problem"),
+    [
+        ("nvlink-pair", report(view("main", A, ELSEWHERE)), "interconnectDomain differs: ['x', 'y']"),
+        ("nvlink-pair", report(view("main", ALONE, ALONE)), "interconnectDomain differs: ['']"),
+        ("same-numa-node", report(view("main", A, ELSEWHERE)), "numaNode differs: ['0', '1']"),
+        ("two-requests", report(view("prefill", A), view("decode", ELSEWHERE)), "interconnectDomain differs"),
+        ("two-requests", report(view("prefill", A), view("decode", A)), "both containers have the same GPU"),
+        ("shared-gpu", report(view("server", A), view("profiler", B), view("logger")), "have different GPUs"),
+        ("partition", report(view("main", WRONG_PART)), "the profile is '2g.20gb'"),
+        ("unsatisfiable", report(view("main", A)), "the pod is Running, though no device can satisfy its claim"),
+        ("unsatisfiable", report(phase="Pending", message="waiting"), "nothing says why: 'waiting'"),
+    ],
+)
+def test_a_promise_that_is_broken_is_named(name: str, broken: Report, problem: str) -> None:
+    assert problem in CHECKS[name](broken)
+
+
+def test_a_container_that_is_not_there_has_nothing() -> None:
+    none = KEPT["single-gpu"].view("nobody")
+    assert (none.got, none.contents.env, none.contents.device_nodes) == ((), {}, ())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "shown"),
+    [
+        (DeviceAttribute(string="x"), "x"),
+        (DeviceAttribute(version="1.2.3"), "1.2.3"),
+        (DeviceAttribute(int_=0), "0"),
+        (DeviceAttribute(bool_=False), "false"),
+    ],
+)
+def test_attributes_are_shown_whatever_their_type(attribute: DeviceAttribute, shown: str) -> None:
+    got = Got("gpu", "node-1", "d", Device(name="a", attributes={"example.com/x": attribute}))
+    assert got.text("example.com/x") == shown
+    assert got.text("example.com/y") == ""
+
+
+def test_memory_is_shown_in_gibibytes() -> None:
+    sized = Device(name="a", capacity={vocabulary.MEMORY: DeviceCapacity(value="81559Mi")})
+    assert Got("gpu", "node-1", "d", sized).memory == "79.65 GiB"
+    assert Got("gpu", "node-1", "d", Device(name="a")).memory == ""
