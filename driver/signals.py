@@ -22,6 +22,8 @@ from typing import Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _REPEAT_SECONDS: Final = 0.1
+Allow = Callable[[], contextlib.AbstractContextManager[None]]
+"""A block that signals may interrupt."""
 
 
 @contextlib.contextmanager
@@ -36,29 +38,40 @@ def listen() -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt once in the main thread at the first SIGTERM or SIGINT, whatever it waits for.
+def interrupt() -> Iterator[Allow]:
+    """Give a block in which the first SIGTERM or SIGINT raises KeyboardInterrupt, whatever the main thread waits for.
 
-    What follows, cleaning up, is not interrupted a second time. For the main thread; leave it when the process ends.
+    Outside such blocks nothing is interrupted, neither what is being made nor what is being cleared away: a signal
+    waits for the next block, and is forgotten if there is none. It is raised once. For the main thread; leave it when
+    the process ends.
     """
     main = threading.get_ident()
-    raised = False
+    allowed = raised = False
 
     def raise_once(_number: int, _frame: FrameType | None) -> None:
         nonlocal raised
-        if not raised:
+        if allowed and not raised:
             raised = True
             raise KeyboardInterrupt
 
     def relay() -> None:
-        # The main thread may just be about to wait: it is interrupted until it has noticed.
+        # The main thread may just be about to wait, or be outside a block: it is interrupted until it has noticed.
         while not raised:
             signal.pthread_kill(main, signal.SIGINT)
             threading.Event().wait(_REPEAT_SECONDS)
 
+    @contextlib.contextmanager
+    def allow() -> Iterator[None]:
+        nonlocal allowed
+        allowed = True
+        try:
+            yield
+        finally:
+            allowed = False
+
     _receive(relay, raise_once)
     try:
-        yield
+        yield allow
     finally:
         raised = True
         _ignore()

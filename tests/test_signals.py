@@ -116,9 +116,10 @@ with signals.listen():
 def test_whatever_the_main_thread_waits_for_is_interrupted_once(number: str, wait: str) -> None:
     code = f"""
 try:
-    with signals.interrupt():
+    with signals.interrupt() as allow:
         deliver(signal.{number})
-        {wait}
+        with allow():
+            {wait}
 except KeyboardInterrupt:
     say("interrupted")
 """
@@ -128,10 +129,11 @@ except KeyboardInterrupt:
 def test_cleaning_up_is_not_interrupted() -> None:
     code = """
 try:
-    with signals.interrupt():
+    with signals.interrupt() as allow:
         deliver(signal.SIGINT)
         try:
-            threading.Event().wait()
+            with allow():
+                threading.Event().wait()
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(os.getpid(), number)
@@ -143,9 +145,37 @@ except KeyboardInterrupt:
     assert _run(code) == (0, "cleaned up\ninterrupted\n")
 
 
+def test_a_signal_waits_for_what_must_not_be_interrupted() -> None:
+    code = """
+try:
+    with signals.interrupt() as allow:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+        say("made")
+        with allow():
+            threading.Event().wait()
+except KeyboardInterrupt:
+    say("interrupted")
+"""
+    assert _run(code) == (0, "made\ninterrupted\n")
+
+
+def test_a_signal_that_comes_last_is_forgotten() -> None:
+    code = """
+with signals.interrupt() as allow:
+    with allow():
+        say("worked")
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    say("cleaned up")
+say("ended")
+"""
+    assert _run(code) == (0, "worked\ncleaned up\nended\n")
+
+
 def test_nothing_is_interrupted_without_a_signal() -> None:
     code = """
-with signals.interrupt():
+with signals.interrupt() as allow, allow():
     say("worked")
 os.kill(os.getpid(), signal.SIGTERM)
 say("ended")

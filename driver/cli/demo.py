@@ -36,6 +36,6 @@ def command(examples: tuple[str, ...], vendor: str, port: int, serve: bool) -> i
         raise DriverError(
             f"the demo needs {error.name}, which is not installed: pip install 'accel-dra[demo]'"
         ) from error
-    with signals.interrupt():
-        succeeded: bool = flow.run(examples, vendor, port, serve=serve)
+    with signals.interrupt() as allow:
+        succeeded: bool = flow.run(examples, vendor, port, allow, serve=serve)
     return 0 if succeeded else 1

@@ -17,6 +17,7 @@ from rich.console import Console
 from driver import vendors
 from driver.cli import demo_text
 from driver.model.errors import DriverError, InvalidInput
+from driver.signals import Allow
 from driver.simulation import manifests, workloads
 from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.nodes import NodeSpec
@@ -33,12 +34,16 @@ SELECTION: Final = (
     "unsatisfiable",
 )
 NAMESPACE: Final = "demo"
+STARTING: Final = "Starting three nodes, each with a kubelet and the real node plugin…"
 PIPE_WIDTH: Final = 110
 SECONDS_BEFORE_PROGRESS: Final = 1.0
 
 
-def run(examples: Sequence[str], vendor: str, port: int, *, serve: bool) -> bool:
-    """Run the demo; return whether every workload behaved as promised. Raises `DriverError`."""
+def run(examples: Sequence[str], vendor: str, port: int, allow: Allow, *, serve: bool) -> bool:
+    """Run the demo; return whether every workload behaved as promised. Raises `DriverError`.
+
+    `allow` makes blocks that may be interrupted: all but starting and clearing away the cluster.
+    """
     folders = _find(examples or SELECTION)
     if vendor not in vendors.names():
         raise InvalidInput("vendor", vendor, " or ".join(vendors.names()))
@@ -47,7 +52,8 @@ def run(examples: Sequence[str], vendor: str, port: int, *, serve: bool) -> bool
         console = Console(highlight=False, width=PIPE_WIDTH)
     started = time.monotonic()
     specs = [NodeSpec(name=name, hardware=hardware, vendor=vendor) for name, hardware in NODES.items()]
-    with _start(specs, port) as cluster:
+    with _start(specs, port) as cluster, allow():
+        _wait_ready(cluster)
         demo_text.show_nodes(console, {name: cluster.slices(name) for name in cluster.nodes})
         reports = [_run_example(console, cluster, folder) for folder in folders]
         demo_text.show_summary(console, reports, time.monotonic() - started)
@@ -68,7 +74,7 @@ def _find(names: Sequence[str]) -> list[Path]:
 def _start(specs: Sequence[NodeSpec], port: int) -> Iterator[Cluster]:
     cluster = Cluster(specs, ClusterOptions(port=port))
     try:
-        with _progress("Starting three nodes, each with a kubelet and the real node plugin…"):
+        with _progress(STARTING):
             _open(cluster, port)
         yield cluster
     finally:
@@ -80,8 +86,12 @@ def _open(cluster: Cluster, port: int) -> None:
         cluster.start()
     except OSError as error:
         raise DriverError(f"the API server cannot listen on port {port}: {error.strerror or error}") from error
-    cluster.wait_ready()
-    cluster.create_namespace(NAMESPACE)
+
+
+def _wait_ready(cluster: Cluster) -> None:
+    with _progress(STARTING):
+        cluster.wait_ready()
+        cluster.create_namespace(NAMESPACE)
 
 
 def _run_example(console: Console, cluster: Cluster, folder: Path) -> workloads.Report:

@@ -283,7 +283,7 @@ def test_a_device_that_does_not_answer_is_told_and_hides_no_other(site: Site) ->
     (site.folder / "node.json").write_text(json.dumps(node))
     with Plugin(site.settings(vendor_options=(f"node={site.folder}/node.json",))):
         wait_until(lambda: [each for each in site.list_events() if each["reason"] == "DeviceOmitted"], "the event")
-        assert len(site.list_devices()) == len(node["devices"]) - 1
+        wait_until(lambda: len(site.list_devices()) == len(node["devices"]) - 1, "the other device")
         metrics = site.get("/metrics")[1]
     address = node["devices"][0]["pciAddress"]
     assert f'accel_dra_devices_omitted{{device="{address}"}} 1.0' in metrics
