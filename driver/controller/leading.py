@@ -39,6 +39,8 @@ _FOREIGN_SECONDS: Final = 15.0
 """Between two looks at claims that kube-scheduler allocates: explaining them is nobody's hurry."""
 _FOREIGN_LIMIT: Final = 2.0
 """Seconds that one such look may take; who is not reached has the next turn."""
+_TELLING_LIMIT: Final = 0.5
+"""Seconds of a round in which sentences about waiting claims may be begun."""
 _MEASURE_SECONDS: Final = 15.0
 """Between two measurements of what is left in one piece."""
 _JOIN: Final = 5.0
@@ -155,7 +157,8 @@ class _Lead:
         report = self._term.step(parts.caches.world(), parts.devices.stock, ask)
         self._tell_outcomes(report)
         waiting = [*report.decision.waiting, *self._explain_foreign(report.world, ask)]
-        for notice in self._notices.choose(waiting, self._clock()):
+        deadline = self._clock() + _TELLING_LIMIT
+        for notice in self._notices.choose(waiting, self._clock(), lambda: self._clock() < deadline):
             parts.teller.tell_waiting(notice)
         self._measure(report.world)
         now = self._clock()

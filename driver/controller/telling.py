@@ -37,10 +37,10 @@ class Teller:
     def tell_waiting(self, waiting: Waiting) -> None:
         """Say on a claim, and on the pod that waits for it, why it is not allocated."""
         claim, reason = waiting.claim, waiting.reason
-        self.tell(ClaimWaits(str(claim), reason.value, waiting.message))
-        self._post(_regard_claim(claim), waiting, waiting.message)
+        self.tell(ClaimWaits(str(claim), reason.value, waiting.text))
+        self._post(_regard_claim(claim), waiting, waiting.text)
         if waiting.pod is not None and not waiting.pod.spec.node_name:
-            self._post(_regard_pod(waiting.pod.metadata), waiting, f"claim {claim.metadata.name}: {waiting.message}")
+            self._post(_regard_pod(waiting.pod.metadata), waiting, f"claim {claim.metadata.name}: {waiting.text}")
 
     def tell_allocated(self, claim: Claim, node: str, devices: int) -> None:
         """Say on a claim what it was given."""

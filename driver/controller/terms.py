@@ -20,7 +20,7 @@ tests/properties/test_controller_machine.py plays this with two leaders, lost an
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -314,8 +314,3 @@ def one_by_one(jobs: Iterable[Job]) -> None:
     """Run jobs in their order: `Hands.do_all` without threads."""
     for job in jobs:
         job()
-
-
-def by_key(claims: Iterable[Claim]) -> Mapping[str, Claim]:
-    """Return claims as `World.claims` has them."""
-    return {demands.key(claim): claim for claim in claims}

@@ -196,7 +196,7 @@ def _answer_waiting(cluster: Cluster, waits: Sequence[Waiting]) -> Iterator[tupl
                     ),
                 )
                 continue
-        yield claim.metadata.uid, _wait(claim, waiting.reason, waiting.message, Authority.CONTROLLER, pod)
+        yield claim.metadata.uid, _wait(claim, waiting.reason, waiting.text, Authority.CONTROLLER, pod)
 
 
 def _wait(claim: Claim, reason: Reason, message: str, by: Authority | None, pod: Workload | None) -> Answer:
@@ -239,6 +239,6 @@ def _explain(
     snapshot: Snapshot, claims: Sequence[Claim], refusing: Sequence[ClusterNode], obstacles: Sequence[str]
 ) -> str:
     """Say why no node has the devices, and what kept the pod from nodes that were not even asked."""
-    del snapshot, claims
-    nodes = f"{len(refusing)} node{'s' if len(refusing) != 1 else ''} cannot give the devices" if refusing else ""
+    views = (NodeView(node.metadata.name, node.metadata.labels) for node in refusing)
+    nodes = allocator.explain(snapshot, views, claims).text if refusing else ""
     return "; ".join(filter(None, (nodes, placing.summarize(obstacles)))) or "there are no nodes"

@@ -176,7 +176,7 @@ def _find_obstacle(world: World, pod: Workload, own: Sequence[Claim], sorting: _
         uid = claim.metadata.uid
         if uid in sorting.waiting:
             waiting = sorting.waiting[uid]
-            return waiting.reason, f"claim {claim.metadata.name} of the same pod: {waiting.message}"
+            return waiting.reason, f"claim {claim.metadata.name} of the same pod: {waiting.text}"
         if uid in sorting.policies and uid not in ours and not claim.status.allocation:
             return Reason.NO_CONSUMER, f"claim {claim.metadata.name} of the same pod is allocated for another pod first"
     return None

@@ -11,13 +11,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from driver.core.deciding import placement, placing
 from driver.core.deciding.placement import Failed, Placed, Placement
-from driver.core.deciding.world import Member, Reason, Unit
+from driver.core.deciding.world import Detail, Member, Reason, Unit
 from driver.model.claims import Allocation
 from driver.model.requests import CelSelector, DeviceRequest, Request, Selector
 from driver.model.wanted import Claim
@@ -152,8 +153,12 @@ def _least(request: Request) -> int:
 
 
 def _sum_up(within: str, failures: Sequence[tuple[str, Failed]]) -> Failed:
+    again = min((failure.again_at for _, failure in failures if failure.again_at), default=0.0)
+    return Failed(Reason.NO_DEVICES, Detail(partial(_describe, within, failures)), again)
+
+
+def _describe(within: str, failures: Sequence[tuple[str, Failed]]) -> str:
     shown = [f"{value}: {failure.message}" for value, failure in failures[:_SHOWN]]
     if len(failures) > _SHOWN:
         shown.append(f"and {len(failures) - _SHOWN} more")
-    again = min((failure.again_at for _, failure in failures if failure.again_at), default=0.0)
-    return Failed(Reason.NO_DEVICES, f"no {within} has room for the whole group: {'; '.join(shown)}", again)
+    return f"no {within} has room for the whole group: {'; '.join(shown)}"

@@ -7,7 +7,7 @@ in later rounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ class _Told:
     reason: str = ""
     message: str = ""
     at: float = 0.0
+    looked: float = 0.0
 
 
 class Notices:
@@ -37,16 +38,23 @@ class Notices:
         self._again = again
         self._told: dict[str, _Told] = {}
 
-    def choose(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
-        """Return what to tell. Claims that do not wait any more are forgotten."""
+    def choose(
+        self, waiting: Iterable[Waiting], now: float, has_time: Callable[[], bool] = lambda: True
+    ) -> list[Waiting]:
+        """Return what to tell. Claims that do not wait any more are forgotten.
+
+        `has_time` says whether another sentence may be made now; those that were not have their turn next.
+        """
         known: dict[str, _Told] = {}
         chosen: list[Waiting] = []
         for each in waiting:
             uid = each.claim.metadata.uid
             told = known[uid] = self._told.get(uid) or _Told(now)
-            if len(chosen) < _MOST and self._is_due(each, told, now):
-                told.reason, told.message, told.at = each.reason.value, each.message, now
-                chosen.append(each)
+            if len(chosen) < _MOST and self._is_due(each, told, now) and has_time():
+                told.looked = now
+                if each.reason.value != told.reason or each.text != told.message or now >= told.at + self._again:
+                    told.reason, told.message, told.at = each.reason.value, each.text, now
+                    chosen.append(each)
         self._told = known
         return chosen
 
@@ -56,9 +64,7 @@ class Notices:
         return max(0.0, min(pauses)) if pauses else None
 
     def _is_due(self, waiting: Waiting, told: _Told, now: float) -> bool:
+        """Say whether it is time to look at what it says: at once if the reason is another, else now and then."""
         if now < told.since + self._after:
             return False
-        if waiting.reason.value != told.reason:
-            return True
-        pause = self._again if waiting.message == told.message else min(_REWORD_SECONDS, self._again)
-        return now >= told.at + pause
+        return waiting.reason.value != told.reason or now >= told.looked + min(_REWORD_SECONDS, self._again)

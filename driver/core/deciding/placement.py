@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from driver.core.deciding import loads, placing
 from driver.core.deciding.loads import Load, Requests
 from driver.core.deciding.memory import Memory
 from driver.core.deciding.placing import Needs
-from driver.core.deciding.world import Chosen, Member, Reason, Refused, Stock, World
+from driver.core.deciding.world import Chosen, Detail, Member, Reason, Refused, Stock, World
 from driver.model.errors import InvalidInput
 from driver.model.workloads import ClusterNode, Workload
 
@@ -38,7 +39,7 @@ class Failed:
     """Why a unit cannot be placed now."""
 
     reason: Reason
-    message: str
+    message: str | Detail
     again_at: float = 0.0
     """When a node that was refused may be tried once more; 0: not the matter."""
 
@@ -98,7 +99,7 @@ class Placement:
             return self._failures[alike]
         answer = self.stock.choose(member, nodes)
         if isinstance(answer, Refused):
-            failed = Failed(Reason.NO_DEVICES, _join(answer.message, placing.summarize(obstacles)), again_at)
+            failed = Failed(Reason.NO_DEVICES, Detail(partial(_join, answer.message, obstacles)), again_at)
             self._failures[alike] = failed
             return failed
         return self._hold(member, answer)
@@ -190,5 +191,5 @@ def _key(member: Member, nodes: Sequence[ClusterNode]) -> object:
     return wishes, member.policies, tuple(node.metadata.name for node in nodes)
 
 
-def _join(message: str, obstacles: str) -> str:
-    return f"{message}; {obstacles}" if obstacles else message
+def _join(message: str | Detail, obstacles: Sequence[str]) -> str:
+    return f"{message}; {placing.summarize(obstacles)}" if obstacles else str(message)

@@ -67,10 +67,9 @@ def _grant(placed: Iterable[Placed]) -> Iterable[Grant]:
 
 
 def _wait(unit: Unit, failed: Failed) -> Iterable[Waiting]:
-    prefix = f"{unit.name}: " if unit.group else ""
     for member in unit.members:
         for claim in member.claims:
-            yield Waiting(claim, failed.reason, f"{prefix}{failed.message}", member.pod)
+            yield Waiting(claim, failed.reason, failed.message, member.pod, unit.name if unit.group else "")
 
 
 def _give_up(unit: Unit, stock: Stock, consumers: Mapping[str, Sequence[Workload]]) -> Iterable[Return]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from driver.core import allocator, fencing
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot
-from driver.core.deciding import placing
-from driver.core.deciding.world import Chosen, Member, Refused
+from driver.core.deciding.world import Chosen, Detail, Member, Refused
 from driver.model.claims import Allocation
 from driver.model.published import Attribute, PublishedDevice, PublishedSlice
 from driver.model.requests import DeviceClass
@@ -57,7 +57,7 @@ def _take_down(published: PublishedSlice) -> PublishedSlice:
 class DeviceStock:
     """What of our pools is free. One thread; `hold` begins anew."""
 
-    def __init__(self, slices: Iterable[PublishedSlice], classes: Mapping[str, DeviceClass]) -> None:
+    def __init__(self, slices: Sequence[PublishedSlice], classes: Mapping[str, DeviceClass]) -> None:
         """`slices` of all pools; those that are not ours are left alone."""
         own = select_ours(slices)
         generations: dict[PoolKey, int] = {}
@@ -65,6 +65,7 @@ class DeviceStock:
             generations[_key(each)] = max(each.spec.pool.generation, generations.get(_key(each), 0))
         self._pools = frozenset(generations)
         self._newest = [each for each in own if each.spec.pool.generation == generations[_key(each)]]
+        self._foreign = _describe_foreign(slices, self._pools)
         self._snapshot = Snapshot(own, classes)
         self._held: dict[str, Claim] = {}
 
@@ -89,7 +90,8 @@ class DeviceStock:
                 return Refused(str(error))
             if isinstance(outcome, Allocated):
                 return Chosen(node.metadata.name, outcome.allocations)
-        return Refused(placing.summarize("its devices do not suffice" for _ in nodes))
+        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes]
+        return Refused(Detail(partial(_explain, self._snapshot, views, member.claims, self._foreign)))
 
     def take(self, claim: Claim, allocation: Allocation) -> None:
         """Let a claim hold devices, so that later choices leave them alone."""
@@ -142,6 +144,23 @@ class DeviceStock:
 
     def _release(self, uid: str) -> None:
         self._snapshot = self._snapshot.without_claims(self._held.pop(uid))
+
+
+def _explain(snapshot: Snapshot, nodes: Sequence[NodeView], claims: Sequence[Claim], foreign: str) -> str:
+    text = allocator.explain(snapshot, nodes, claims).text
+    return f"{text}; {foreign}" if foreign else text
+
+
+def _describe_foreign(slices: Iterable[PublishedSlice], ours: frozenset[PoolKey]) -> str:
+    """Say which devices are not looked at because kube-scheduler allocates them; empty if there are none."""
+    drivers: dict[str, int] = {}
+    for each in slices:
+        if _key(each) not in ours and each.spec.devices:
+            drivers[each.spec.driver] = drivers.get(each.spec.driver, 0) + len(each.spec.devices)
+    if not drivers:
+        return ""
+    total = sum(drivers.values())
+    return f"{total} more device{'s' if total > 1 else ''} of {', '.join(sorted(drivers))} belong to kube-scheduler"
 
 
 def write_value(driver: str, device: PublishedDevice, name: str) -> str | None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -70,6 +70,21 @@ class Unit:
         return -max(each.priority for each in self.members), min(each.age for each in self.members)
 
 
+class Detail:
+    """A sentence that costs time to find out: made when somebody wants to read it, and only once."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+        self._made: str | None = None
+
+    def __str__(self) -> str:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
 class Reason(Enum):
     """Why a claim waits: the reason of its Event and the label of the metric."""
 
@@ -88,8 +103,15 @@ class Waiting:
 
     claim: Claim
     reason: Reason
-    message: str
+    message: str | Detail
     pod: Workload | None = None
+    unit: str = ""
+    """The group that waits as a whole, if there is one."""
+
+    @property
+    def text(self) -> str:
+        """The whole sentence."""
+        return f"{self.unit}: {self.message}" if self.unit else str(self.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +165,7 @@ class Chosen:
 class Refused:
     """No node has the devices; why, in one sentence."""
 
-    message: str
+    message: str | Detail
 
 
 class Stock(Protocol):

@@ -79,7 +79,7 @@ def reasons(decision: Decision) -> dict[str, Reason]:
 
 
 def message(decision: Decision, claim: str) -> str:
-    return next(each.message for each in decision.waiting if each.claim.metadata.name == claim)
+    return next(each.text for each in decision.waiting if each.claim.metadata.name == claim)
 
 
 def test_a_claim_is_allocated_where_its_pod_can_run() -> None:

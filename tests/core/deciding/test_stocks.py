@@ -74,7 +74,7 @@ def test_only_pools_in_which_every_device_is_fenced_are_ours() -> None:
     for slices in ((open_pool,), (mixed,), (pool("a"),), ()):
         answer = ask(DeviceStock(slices, CLASSES), claim("c"))
         assert isinstance(answer, Refused)
-        assert "no pool belongs to the accel-dra controller" in answer.message
+        assert "no pool belongs to the accel-dra controller" in str(answer.message)
     stock = DeviceStock((open_pool, pool("b", device("gpu-0"))), CLASSES)
     assert get(stock, claim("c"))[:2] == ("b", ["gpu-0"])
 
@@ -124,7 +124,7 @@ def test_a_claim_that_no_node_can_help_is_refused_with_its_reason() -> None:
     stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
     answer = ask(stock, claim("c", class_name="none"))
     assert isinstance(answer, Refused)
-    assert "device class none does not exist" in answer.message
+    assert "device class none does not exist" in str(answer.message)
 
 
 def test_free_devices_are_counted_by_node_and_value() -> None:
