@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driver.model import vocabulary
-from driver.model.slices import Device
+from driver.model.published import PublishedDevice
 from driver.simulation.resources import Slice
 from driver.simulation.workloads import Got, Report, View
 
@@ -47,14 +47,14 @@ def _print_indented(console: Console, table: Table) -> None:
     console.print(Padding(table, (0, 0, 1, _INDENT), expand=False))
 
 
-def _summarize(devices: Sequence[Device]) -> str:
+def _summarize(devices: Sequence[PublishedDevice]) -> str:
     kinds = Counter((_read(device, vocabulary.MODEL), _read(device, vocabulary.PROFILE)) for device in devices)
     domains = Counter(filter(None, (_read(device, vocabulary.INTERCONNECT_DOMAIN) for device in devices)))
     parts = [f"{count} {model}{f' parts {profile}' if profile else ''}" for (model, profile), count in kinds.items()]
     return ", ".join([*parts, *(f"{count} of them linked" for count in domains.values())])
 
 
-def _read(device: Device, name: str) -> str:
+def _read(device: PublishedDevice, name: str) -> str:
     attribute = device.attributes.get(name)
     return attribute.string or "" if attribute else ""
 

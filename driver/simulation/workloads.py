@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from driver.model import quantities, vocabulary
-from driver.model.slices import Device, DeviceAttribute
+from driver.model.published import Attribute, PublishedDevice
+from driver.model.requests import Constraint, DeviceRequest, Request
 from driver.simulation import manifests
 from driver.simulation.access import CLAIMS, CLASSES
 from driver.simulation.cluster import Cluster
 from driver.simulation.objects import Pod
-from driver.simulation.resources import Claim, Constraint, DeviceRequest, Request
+from driver.simulation.resources import Claim
 from driver.simulation.runtime.injection import Contents
 
 TIMEOUT: Final = 30.0
@@ -33,7 +34,7 @@ class Got:
     request: str
     node: str
     driver: str
-    device: Device
+    device: PublishedDevice
 
     def text(self, name: str) -> str:
         """Return an attribute as text, empty if the device does not have it."""
@@ -133,7 +134,7 @@ def _find_claims(cluster: Cluster, pod: Pod) -> list[Claim]:
     return [cluster.objects.get(CLAIMS, name, pod.metadata.namespace) for name in names if name]
 
 
-Published = Mapping[tuple[str, str, str], Device]
+Published = Mapping[tuple[str, str, str], PublishedDevice]
 """Devices by pool, driver and name."""
 
 
@@ -198,7 +199,7 @@ def _explain_constraint(claim: Claim, constraint: Constraint, devices: Published
     return f"{requests}: {word} {name}{shown}"
 
 
-def _show(attribute: DeviceAttribute) -> str:
+def _show(attribute: Attribute) -> str:
     for value in (attribute.string, attribute.version, attribute.int_):
         if value is not None:
             return str(value)
@@ -248,7 +249,7 @@ def _check_partition(report: Report) -> str:
 def _check_unsatisfiable(report: Report) -> str:
     if report.phase != "Pending":
         return f"the pod is {report.phase}, though no device can satisfy its claim"
-    return "" if "match its selectors" in report.message else f"nothing says why: {report.message!r}"
+    return "" if "no node can give request" in report.message else f"nothing says why: {report.message!r}"
 
 
 CHECKS: Final[Mapping[str, Check]] = {

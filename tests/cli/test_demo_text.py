@@ -9,22 +9,22 @@ from rich.console import Console
 
 from driver.cli import demo_text
 from driver.model import vocabulary
-from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
+from driver.model.published import Attribute, Capacity, PublishedDevice
 from driver.simulation.runtime.cdi import Mount
 from driver.simulation.runtime.injection import Contents, NodeInContainer
 from driver.simulation.workloads import Got, Report, View
 from tests.fakes.cluster_objects import slice_
 
-DEVICE = Device(
+DEVICE = PublishedDevice(
     name="gpu-0000-1b-00-0",
     attributes={
-        vocabulary.MODEL: DeviceAttribute(string="NVIDIA H100 80GB HBM3"),
-        vocabulary.NUMA_NODE: DeviceAttribute(int_=0),
-        vocabulary.INTERCONNECT_DOMAIN: DeviceAttribute(string="0000-1b-00-0"),
-        vocabulary.DRIVER_VERSION: DeviceAttribute(version="580.126.9"),
-        "example.com/on": DeviceAttribute(bool_=True),
+        vocabulary.MODEL: Attribute(string="NVIDIA H100 80GB HBM3"),
+        vocabulary.NUMA_NODE: Attribute(int_=0),
+        vocabulary.INTERCONNECT_DOMAIN: Attribute(string="0000-1b-00-0"),
+        vocabulary.DRIVER_VERSION: Attribute(version="580.126.9"),
+        "example.com/on": Attribute(bool_=True),
     },
-    capacity={vocabulary.MEMORY: DeviceCapacity(value="81559Mi")},
+    capacity={vocabulary.MEMORY: Capacity(value="81559Mi")},
 )
 GOT = Got("gpu", "node-1", "gpu.accel-dra.dev", DEVICE)
 NODE = NodeInContainer("/dev/gpu0", "/dev/null", "c", 1, 3, "rw", 0o666, None, None)
@@ -90,7 +90,9 @@ def test_the_way_to_the_cluster_leads_to_a_pod_that_waits() -> None:
 
 
 def test_nodes_are_summed_up() -> None:
-    part = Device(name="part", attributes={**DEVICE.attributes, vocabulary.PROFILE: DeviceAttribute(string="1g.10gb")})
+    part = PublishedDevice(
+        name="part", attributes={**DEVICE.attributes, vocabulary.PROFILE: Attribute(string="1g.10gb")}
+    )
     console = _console()
     demo_text.show_nodes(console, {"node-1": [slice_(DEVICE, part)], "empty": []})
     text = console.export_text()
@@ -103,4 +105,4 @@ def test_attributes_of_every_type_are_shown() -> None:
     assert GOT.text(vocabulary.NUMA_NODE) == "0"
     assert GOT.text("example.com/on") == "true"
     assert GOT.text("example.com/none") == ""
-    assert Got("r", "n", "d", Device(name="x")).memory == ""
+    assert Got("r", "n", "d", PublishedDevice(name="x")).memory == ""

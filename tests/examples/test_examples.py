@@ -15,11 +15,12 @@ from driver import vendors
 from driver.contract import Roots
 from driver.core import cel, inventory
 from driver.model.devices import Inventory
+from driver.model.requests import DeviceRequest
 from driver.simulation import manifests, workloads
 from driver.simulation.cluster import Cluster
 from driver.simulation.nodes import NodeSpec
 from driver.simulation.objects import Meta
-from driver.simulation.resources import Claim, DeviceClass, DeviceRequest
+from driver.simulation.resources import Claim, DeviceClass
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in (ROOT / "deploy" / "examples").iterdir() if path.is_dir())

@@ -128,7 +128,8 @@ def test_pods_wait_for_devices_and_get_them_when_others_end(start: Start) -> Non
     e2e.cluster.wait_running("first")
     e2e.pod("second", "three")
     e2e.cluster.wait(lambda: e2e.messages("FailedScheduling"), "the second pod to be refused")
-    assert "needs 3 of 4 devices, 4 match its selectors, 3 of them are allocated" in e2e.messages("FailedScheduling")[0]
+    message = e2e.messages("FailedScheduling")[0]
+    assert "no node can give request gpu 3 devices: 1 node: 1 of 4 free, held by default/first" in message
     e2e.cluster.delete_pod("first")
     e2e.cluster.wait_running("second")
 

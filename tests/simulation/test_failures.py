@@ -177,7 +177,7 @@ def test_an_unhealthy_device_is_given_to_nobody_and_its_neighbours_are(start: St
     e2e.template("four", {"name": "gpu", "count": 4})
     e2e.pod("four", "four")
     e2e.cluster.wait(lambda: e2e.messages("FailedScheduling"), "the pod to be refused")
-    assert "1 are tainted" in e2e.messages("FailedScheduling")[0]
+    assert "3 of 4 usable, 1 device has the taint accel-dra.dev/unhealthy" in e2e.messages("FailedScheduling")[0]
     e2e.template("three", {"name": "gpu", "count": 3})
     e2e.pod("three", "three")
     pod = e2e.cluster.wait_running("three")

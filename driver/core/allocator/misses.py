@@ -1,13 +1,68 @@
-"""By how much devices miss a selector. Called by `diagnosing`."""
+"""By how much devices miss a selector: `memory 40Gi < 80Gi asked`. Called by `diagnosing`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cmp_to_key, lru_cache
+from typing import Final
 
+from driver.core.allocator import clauses, wording
+from driver.core.allocator.clauses import HAS, Clause, Scalar
 from driver.core.allocator.devices import Device
+from driver.core.cel.semvers import Semver
+
+_WORDS: Final = {">=": " < {} asked", "<=": " > {} asked", ">": ", more than {} asked", "<": ", less than {} asked"}
+_KINDS: Final = {"attributes": "attribute", "capacity": "capacity"}
 
 
 def describe(expression: str, devices: Sequence[Device]) -> str:
-    """Say in a few words what about these devices the expression does not accept; empty if it cannot be told."""
-    del expression, devices
-    return ""
+    """Say in a few words what about these devices the expression does not accept; empty if it cannot be told.
+
+    It is said of the devices that come furthest, clause by clause.
+    """
+    known = _find(expression)
+    failing: dict[int, list[Device]] = {}
+    for device in devices:
+        position = next((index for index, clause in enumerate(known) if not clause.holds(device)), None)
+        if position is not None:
+            failing.setdefault(position, []).append(device)
+    if not failing:
+        return ""
+    furthest = max(failing)
+    return _describe(known[furthest], failing[furthest])
+
+
+@lru_cache(maxsize=256)
+def _find(expression: str) -> tuple[Clause, ...]:
+    return tuple(clauses.find(expression))
+
+
+def _describe(clause: Clause, devices: Sequence[Device]) -> str:
+    name = clause.path.name
+    values = [value for device in devices if (value := clause.path.read(device)) is not None]
+    if not values or clause.operator == HAS:
+        return f"no {_KINDS.get(clause.path.kind, '')} {name}"
+    if clause.operator in _WORDS:
+        nearest = _write(_nearest(values, clause.operator))
+        return f"{name} {nearest}{_WORDS[clause.operator].format(_write(clause.wanted[0]))}"
+    found = sorted({_write(value) for value in values})
+    asked = wording.either([_write(value) for value in clause.wanted])
+    wanted = {"==": asked, "!=": f"not {asked}", "in": f"one of {asked}"}[clause.operator]
+    return f"{name} is {wording.either(found)}, {wanted} asked"
+
+
+def _nearest(values: Iterable[Scalar], operator: str) -> Scalar:
+    """Return the value that comes closest: the largest where more is asked, the smallest where less is."""
+    ordered = sorted(values, key=cmp_to_key(_rank))
+    return ordered[-1] if operator in (">", ">=") else ordered[0]
+
+
+def _rank(one: Scalar, other: Scalar) -> int:
+    return clauses.rank(one, other) or 0
+
+
+def _write(value: Scalar) -> str:
+    if isinstance(value, Semver):
+        before = "-" + ".".join(map(str, value.prerelease)) if value.prerelease else ""
+        return f"{value.major}.{value.minor}.{value.patch}{before}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

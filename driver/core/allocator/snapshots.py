@@ -61,6 +61,12 @@ class Snapshot:
         snapshot.__dict__["usage"] = self.usage
         return snapshot
 
+    def over(self, previous: Snapshot, slices: Sequence[PublishedSlice]) -> Snapshot:
+        """Return this snapshot with these slices; what `previous` has compiled of them is taken over."""
+        snapshot = replace(self, slices=slices)
+        snapshot.__dict__["pools"] = previous.pools.updated(slices)
+        return snapshot
+
     def _next(self, compiled: Mapping[str, PoolIndex | Usage], allocated: Sequence[Claim]) -> Snapshot:
         snapshot = replace(self, allocated=allocated)
         snapshot.__dict__.update(compiled)  # where cached_property keeps them

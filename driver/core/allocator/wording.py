@@ -53,6 +53,12 @@ def listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def either(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first of several names as alternatives: `a, b or c`."""
+    shown = list(names[:limit]) + (["others"] if len(names) > limit else [])
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
 def quoted(expression: str) -> str:
     """Return an expression on one line, cut in the middle if it is long."""
     text = " ".join(expression.split())

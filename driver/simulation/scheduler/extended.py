@@ -9,17 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from driver.model import quantities
+from driver.model.requests import ClaimSpec, DeviceRequest, DevicesSpec, Request
 from driver.simulation.access import Body, Json
 from driver.simulation.objects import Meta, Pod
 from driver.simulation.resources import (
     EXTENDED_CLAIM_ANNOTATION,
     IMPLICIT_RESOURCE,
     Claim,
-    ClaimSpec,
     DeviceClass,
-    DeviceRequest,
-    DevicesSpec,
-    Request,
 )
 
 _IN_MEMORY: Final = "<extended-resources>"

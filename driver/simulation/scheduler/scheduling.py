@@ -17,10 +17,8 @@ from driver.simulation.events import Clock, Recorder, format_time
 from driver.simulation.loops import Loop
 from driver.simulation.objects import Node, Pod
 from driver.simulation.resources import DELETE_PROTECTION, Claim
-from driver.simulation.scheduler import extended, results, search
-from driver.simulation.scheduler.pools import DeviceId
-from driver.simulation.scheduler.search import Answer, World
-from driver.simulation.scheduler.selecting import SchedulingError
+from driver.simulation.scheduler import devices, extended
+from driver.simulation.scheduler.devices import Answer, Devices, SchedulingError
 
 _SYNC_SECONDS = 0.05
 
@@ -54,6 +52,7 @@ class Scheduler:
         self._slices = Cache(objects, SLICES, self._loop.wake)
         self._classes = Cache(objects, CLASSES, self._loop.wake)
         self._caches = (self._pods, self._nodes, self._claims, self._slices, self._classes)
+        self._devices = Devices()
         self._bound: set[str] = set()
 
     def start(self) -> None:
@@ -97,7 +96,7 @@ class Scheduler:
             self._report(pod, "Unschedulable", message)
             self._give_up_claim(pod, need)
             return
-        self._allocate(pod, node, need, answer)
+        self._allocate(pod, need, answer)
         self._bind(pod, node)
 
     def _find_need(self, pod: Pod) -> _Need | None:
@@ -121,38 +120,33 @@ class Scheduler:
 
     def _choose(self, pod: Pod, need: _Need) -> tuple[Node | None, Answer, str]:
         """Return the best node and the devices there, or None and why there is none."""
-        world = self._look()
+        self._devices.look(self._slices.items(), self._classes.items(), self._claims.items())
         best: tuple[Node | None, Answer] = (None, Answer(score=-1))
         obstacles: dict[str, str] = {}
+        refusing: list[Node] = []
         for node in self._nodes.items():
             obstacle = _find_obstacle(pod, node, need)
-            if not obstacle:
-                answer = search.allocate(need.missing, node, world)
-                obstacle = answer.reason
-                if not obstacle and answer.score > best[1].score:
-                    best = (node, answer)
             if obstacle:
                 obstacles[node.metadata.name] = obstacle
-        reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
-        message = f"0/{len(obstacles)} nodes are available: {reasons or 'there are no nodes'}"
+                continue
+            answer = self._devices.allocate(node, need.missing)
+            if answer is None:
+                refusing.append(node)
+            elif answer.score > best[1].score:
+                best = (node, answer)
+        message = "" if best[0] else self._explain(refusing, need, obstacles)
         return best[0], best[1], message
 
-    def _look(self) -> World:
-        allocated: set[DeviceId] = {
-            (result.driver, result.pool, result.device)
-            for claim in self._claims.items()
-            if claim.status.allocation
-            for result in claim.status.allocation.devices.results
-            if not result.admin_access
-        }
-        classes = {each.metadata.name: each for each in self._classes.items()}
-        return World(self._slices.items(), classes, frozenset(allocated))
+    def _explain(self, refusing: Sequence[Node], need: _Need, obstacles: Mapping[str, str]) -> str:
+        reasons = [self._devices.explain(refusing, need.missing)] if refusing else []
+        reasons += [f"{name}: {obstacle}" for name, obstacle in obstacles.items()]
+        total = len(refusing) + len(obstacles)
+        return f"0/{total} nodes are available: {'; '.join(reasons) or 'there are no nodes'}"
 
-    def _allocate(self, pod: Pod, node: Node, need: _Need, answer: Answer) -> None:
-        for claim in need.missing:
-            taken = [each for each in answer.taken if each.request.claim is claim]
-            allocation = results.describe(claim, taken, node.metadata.name, format_time(self._now()))
-            self._write_allocation(pod, self._create(pod, claim), allocation)
+    def _allocate(self, pod: Pod, need: _Need, answer: Answer) -> None:
+        for claim, allocation in zip(need.missing, answer.allocations, strict=True):
+            body = devices.write_out(allocation, format_time(self._now()))
+            self._write_allocation(pod, self._create(pod, claim), body)
         for claim in need.ready:
             if not claim.is_reserved_for(pod.metadata.uid):
                 self._write_status(claim, {"reservedFor": [*_references(claim), pod.reference]})
@@ -240,7 +234,7 @@ def _find_obstacle(pod: Pod, node: Node, need: _Need) -> str:
             return f"Insufficient {name}"
     for claim in need.ready:
         selector = claim.status.allocation.node_selector if claim.status.allocation else None
-        if selector is not None and not selector.matches(node):
+        if selector is not None and not selector.matches(node.metadata.name, node.metadata.labels):
             return f"claim {claim} is allocated for another node"
     return ""
 

@@ -200,7 +200,7 @@ def test_a_pod_that_cannot_be_placed_says_why_once_and_runs_when_it_can(world: W
     world.pod("p", "c")
     reason, message = world.refusal("p")
     assert reason == "Unschedulable"
-    assert message == "0/1 nodes are available: a: request r needs 2 of 1 devices, 1 match its selectors"
+    assert message == "0/1 nodes are available: no node can give request r 2 devices: 1 node: there is only 1 device"
     world.node("b", 2)
     assert world.wait_bound("p") == "b"
     events = json.loads(world.objects.client.get(EVENTS.path("default")))["items"]
