@@ -46,7 +46,7 @@ def test_kube_scheduler_leaves_fenced_devices_and_binds_a_pod_whose_claim_anothe
 
     def refused() -> bool:
         condition = e2e.cluster.pod("p").condition("PodScheduled")
-        return condition is not None and "2 are tainted" in condition.message
+        return condition is not None and "only accel-dra's controller allocates these devices" in condition.message
 
     e2e.cluster.wait(refused, "kube-scheduler to refuse")
     allocate(e2e, claim, "fenced", devices[1].name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from driver.model import vocabulary
-from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
+from driver.model.published import Attribute, Capacity, PublishedDevice
 from driver.simulation.runtime.injection import Contents, NodeInContainer
 from driver.simulation.workloads import CHECKS, Got, Report, View
 
@@ -21,8 +21,8 @@ def device(name: str, **attributes: str) -> Got:
         "profile": vocabulary.PROFILE,
         "numa": vocabulary.NUMA_NODE,
     }
-    values = {known[key]: DeviceAttribute(string=value) for key, value in attributes.items()}
-    return Got("gpu", "node-1", "gpu.accel-dra.dev", Device(name=name, attributes=values))
+    values = {known[key]: Attribute(string=value) for key, value in attributes.items()}
+    return Got("gpu", "node-1", "gpu.accel-dra.dev", PublishedDevice(name=name, attributes=values))
 
 
 A, B = device("a", link="x", numa="0"), device("b", link="x", numa="0")
@@ -39,7 +39,7 @@ def report(*views: View, phase: str = "Running", message: str = "") -> Report:
     return Report("example", "An example", phase, 0.1, message, views)
 
 
-NO_MATCH = "a100: request gpus needs 2 of 11 devices, 0 match its selectors"
+NO_MATCH = "no node can give request gpus 2 devices: 1 node: memory 80Gi, more than 500Gi asked"
 KEPT: Mapping[str, Report] = {
     "single-gpu": report(view("main", A)),
     "nvlink-pair": report(view("main", A, B)),
@@ -111,19 +111,19 @@ def test_a_container_that_is_not_there_has_nothing() -> None:
 @pytest.mark.parametrize(
     ("attribute", "shown"),
     [
-        (DeviceAttribute(string="x"), "x"),
-        (DeviceAttribute(version="1.2.3"), "1.2.3"),
-        (DeviceAttribute(int_=0), "0"),
-        (DeviceAttribute(bool_=False), "false"),
+        (Attribute(string="x"), "x"),
+        (Attribute(version="1.2.3"), "1.2.3"),
+        (Attribute(int_=0), "0"),
+        (Attribute(bool_=False), "false"),
     ],
 )
-def test_attributes_are_shown_whatever_their_type(attribute: DeviceAttribute, shown: str) -> None:
-    got = Got("gpu", "node-1", "d", Device(name="a", attributes={"example.com/x": attribute}))
+def test_attributes_are_shown_whatever_their_type(attribute: Attribute, shown: str) -> None:
+    got = Got("gpu", "node-1", "d", PublishedDevice(name="a", attributes={"example.com/x": attribute}))
     assert got.text("example.com/x") == shown
     assert got.text("example.com/y") == ""
 
 
 def test_memory_is_shown_in_gibibytes() -> None:
-    sized = Device(name="a", capacity={vocabulary.MEMORY: DeviceCapacity(value="81559Mi")})
+    sized = PublishedDevice(name="a", capacity={vocabulary.MEMORY: Capacity(value="81559Mi")})
     assert Got("gpu", "node-1", "d", sized).memory == "79.65 GiB"
-    assert Got("gpu", "node-1", "d", Device(name="a")).memory == ""
+    assert Got("gpu", "node-1", "d", PublishedDevice(name="a")).memory == ""

@@ -162,7 +162,10 @@ class Scheduler:
             if selector is None or any(each.uid != pod.metadata.uid for each in claim.status.reserved_for):
                 continue
             free = _Need((), (), None, (), need.resources)
-            if any(not selector.matches(node) and not _find_obstacle(pod, node, free) for node in self._nodes.items()):
+            if any(
+                not selector.matches(node.metadata.name, node.metadata.labels) and not _find_obstacle(pod, node, free)
+                for node in self._nodes.items()
+            ):
                 self._write_status(claim, {"allocation": None, "reservedFor": None})
                 return
 
