@@ -5,6 +5,7 @@ Called by `leading`, on its thread. This is the one place where the controller m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from driver.core.allocator import Snapshot
 from driver.core.answering import Found
 from driver.core.deciding import demands, fragmentation
 from driver.core.deciding.fragmentation import Measure
+from driver.core.deciding.handovers import Handovers
 from driver.core.deciding.stocks import DeviceStock
 from driver.core.deciding.world import Reason, Stock, Waiting, World
 from driver.model.errors import InvalidInput
@@ -30,10 +32,14 @@ _FEW: Final = 1000
 class Devices:
     """The devices of all pools."""
 
-    def __init__(self, caches: Caches, driver: str) -> None:
-        """`driver`: under whose name policies are written."""
+    def __init__(
+        self, caches: Caches, driver: str, fence_delay: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`driver`: under whose name policies are written; `fence_delay`: see `core.deciding.handovers`."""
         self._caches = caches
         self._driver = driver
+        self._clock = clock
+        self._handovers = Handovers(fence_delay)
         self._version = -1
         self._slices: Sequence[PublishedSlice] = ()
         self._classes: dict[str, DeviceClass] = {}
@@ -45,15 +51,20 @@ class Devices:
     def refresh(self) -> None:
         """Take over slices and classes if they have changed."""
         version = self._caches.devices_version
-        if version == self._version:
+        if version == self._version and not self._handovers.is_due(self._clock()):
             if len(self._policies) > 2 * self._caches.sizes.claims + _FEW:
                 self._policies = {}
             return
         self._slices, self._classes = self._caches.slices(), self._caches.classes()
-        self._stock = DeviceStock(self._slices, self._classes)
+        self._stock = DeviceStock(self._handovers.leave_out(self._slices, self._clock()), self._classes)
         self._all = Snapshot(self._slices, self._classes)
         self._policies = {}
         self._version = version
+
+    @property
+    def again_in(self) -> float | None:
+        """Seconds after which a pool becomes ours that is left alone for now; None if there is none."""
+        return self._handovers.due_in(self._clock())
 
     @property
     def stock(self) -> Stock:

@@ -126,7 +126,7 @@ class Controller:
         settings = self._settings
         return Parts(
             caches=self._caches,
-            devices=Devices(self._caches, settings.driver_name),
+            devices=Devices(self._caches, settings.driver_name, settings.fence_delay),
             pulse=self._pulse,
             teller=self._teller,
             metrics=self._metrics,

@@ -166,7 +166,7 @@ class _Lead:
         parts.pulse.rest(now - began)
         if report.allocated or report.returned:
             parts.pulse.wake()
-        return _earliest(report.retry_in, self._notices.next_in(now), _LONGEST_PAUSE)
+        return _earliest(report.retry_in, self._notices.next_in(now), parts.devices.again_in, _LONGEST_PAUSE)
 
     def _measure(self, world: World) -> None:
         if self._clock() >= self._measured_at + _MEASURE_SECONDS:

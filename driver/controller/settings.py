@@ -35,6 +35,9 @@ class ControllerSettings:
         300.0, "Seconds for which a node is passed over for a claim after kube-scheduler did not take it there."
     )
     grace: float = setting(60.0, "Seconds after which an allocation that no pod uses is taken back.")
+    fence_delay: float = setting(
+        10.0, "Seconds for which a pool is left alone after it was seen to pass from kube-scheduler to the controller."
+    )
     explain_after: float = setting(
         5.0, "Seconds that a claim has to wait before Events say why: most wait for a moment only."
     )
@@ -57,7 +60,7 @@ class ControllerSettings:
         return Patience(self.refusal_memory, self.grace)
 
 
-_SECONDS: Final = ("refusal_memory", "grace", "explain_after", "explain_again", "api_timeout")
+_SECONDS: Final = ("refusal_memory", "grace", "fence_delay", "explain_after", "explain_again", "api_timeout")
 
 
 def check(settings: ControllerSettings) -> ControllerSettings:

@@ -7,12 +7,16 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from driver import settings
 from driver.cli import commands
 from driver.cli.checks.cluster import PERMISSIONS
 from driver.cli.explain import EXIT_WAITING
+from driver.controller.settings import ControllerSettings
+from driver.core.deciding.world import Reason
+from driver.telemetry.controller_metrics import ControllerMetrics
 from driver.telemetry.metrics import Metrics
 from tests.docs.blocks import DOCUMENTS
 
@@ -31,6 +35,15 @@ EXITS: Final = {
     EXIT_WAITING: "`explain` only: something waits, for devices or for what the message names.",
     130: "Interrupted from the keyboard.",
 }
+MEANINGS: Final = {
+    Reason.NO_CONSUMER: "No pod that may run uses the claim yet.",
+    Reason.GROUP_INCOMPLETE: "Claims of its group are missing, or their pods are.",
+    Reason.INVALID_POLICY: "Its AllocationPolicy, or that of its class or group, is wrong.",
+    Reason.REFUSED: "The API server refused to store the allocation; it is tried again.",
+    Reason.NO_NODE: "The pod can run on no node, devices aside.",
+    Reason.NO_DEVICES: "No node where the pod can run has the devices.",
+    Reason.SCHEDULER: "The devices are free, and kube-scheduler has not placed the pod.",
+}
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -44,9 +57,18 @@ def _escape(text: str) -> str:
 
 
 def write_settings() -> str:
-    """Option, variable, default and meaning of each setting."""
+    """Option, variable, default and meaning of each setting of the plugin."""
+    return _list_settings(settings.Settings)
+
+
+def write_controller_settings() -> str:
+    """The same for the controller."""
+    return _list_settings(ControllerSettings)
+
+
+def _list_settings(kind: type[settings.Settings | ControllerSettings]) -> str:
     rows = []
-    for field in dataclasses.fields(settings.Settings):
+    for field in dataclasses.fields(kind):
         flag = settings.flag(field)
         text = str(field.metadata["help"])
         default = (
@@ -68,9 +90,23 @@ def write_permissions() -> str:
 
 
 def write_metrics() -> str:
-    """Name, type, labels and meaning of each metric."""
+    """Name, type, labels and meaning of each metric of the plugin."""
+    return _list_metrics(Metrics().registry)
+
+
+def write_controller_metrics() -> str:
+    """The same for the controller."""
+    return _list_metrics(ControllerMetrics().registry)
+
+
+def write_reasons() -> str:
+    """Reasons of Events on claims that wait, and what each means."""
+    return _table(("reason", "meaning"), ((f"`{reason.value}`", MEANINGS[reason]) for reason in Reason))
+
+
+def _list_metrics(registry: CollectorRegistry) -> str:
     rows = []
-    for metric in Metrics().registry._collector_to_names:
+    for metric in registry._collector_to_names:
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.collect()
             name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -86,6 +122,9 @@ def write_exits() -> str:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
+    "controller settings": write_controller_settings,
+    "controller metrics": write_controller_metrics,
+    "reasons": write_reasons,
     "permissions": write_permissions,
     "metrics": write_metrics,
     "exit codes": write_exits,
