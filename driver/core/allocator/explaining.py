@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from driver.core.allocator import bounds, joint, sieve, summarizing
+from driver.core.allocator import bounds, guards, joint, sieve, summarizing
 from driver.core.allocator.allocating import allocate
 from driver.core.allocator.diagnosing import Case, diagnose
 from driver.core.allocator.nodes import NodeView, concerns
@@ -29,7 +29,7 @@ _STEPS: Final = 2_000
 def explain(snapshot: Snapshot, nodes: Iterable[NodeView], claims: Sequence[Claim]) -> Explanation:
     """Return why none of these nodes can give the claims their devices; without a text if one can."""
     reports: list[NodeReport] = []
-    for node in nodes:
+    for node in sorted(nodes, key=lambda each: each.name):
         report = explain_node(snapshot, node, claims)
         if not report.blocked:
             return Explanation("")
@@ -45,7 +45,7 @@ def explain_node(snapshot: Snapshot, node: NodeView, claims: Sequence[Claim]) ->
     try:
         outcome = allocate(snapshot, node, claims, reporter=report, max_steps=_STEPS)
     except InvalidClaim as error:
-        return NodeReport(node.name, (_describe_invalid(error, claims),), is_fatal=True)
+        return NodeReport(node.name, (_describe_invalid(error, claims, snapshot, node),), is_fatal=True)
     if not isinstance(outcome, Unsatisfiable) or report.plan is None:
         return NodeReport(node.name)
     plan = report.plan
@@ -62,10 +62,14 @@ def explain_node(snapshot: Snapshot, node: NodeView, claims: Sequence[Claim]) ->
     return NodeReport(node.name, (joint.explain(plan, report),))
 
 
-def _describe_invalid(error: InvalidClaim, claims: Sequence[Claim]) -> Blocked:
+def _describe_invalid(error: InvalidClaim, claims: Sequence[Claim], snapshot: Snapshot, node: NodeView) -> Blocked:
     claim = str(claims[0]) if len(claims) == 1 else ""
-    request = error.wanted.name if isinstance(error, SelectorFailed) else ""
-    return Blocked(claim, request, "", Reason(error.code, str(error)))
+    if not isinstance(error, SelectorFailed):
+        return Blocked(claim, "", "", Reason(error.code, str(error)))
+    pools = [pool for pool in snapshot.pools.gather(node) if pool.fault is None]
+    faulty = sieve.sift(pools, error.wanted.shape, snapshot.evaluate).faulty
+    text = guards.describe(error, list(faulty), snapshot.evaluate)
+    return Blocked(claim, error.wanted.name, "", Reason(error.code, text))
 
 
 def _block(plan: Plan, slot: Slot, reason: Reason) -> Blocked:

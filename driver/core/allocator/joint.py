@@ -48,9 +48,7 @@ def _explain_proof(plan: Plan, proof: Proof) -> tuple[Sequence[int], Reason]:
         case TooFewTogether(slots, needed, found):
             return slots, Reason(Code.NO_COMBINATION, f"together they need {needed} of {found} free devices")
         case TooFewGroups(attribute, sets, values):
-            text = (
-                f"the free devices are {wording.places(attribute, values)}, too few for {sets} sets of one value each"
-            )
+            text = f"free devices {wording.places(attribute, values)}, too few for {sets} sets of one value each"
             return tuple(range(len(plan.slots))), Reason(Code.CONSTRAINT_UNSATISFIED, text)
         case CountersShort(counter, slots):
             text = f"together they need more of counter {counter} than is left"
@@ -63,7 +61,7 @@ def _explain_proof(plan: Plan, proof: Proof) -> tuple[Sequence[int], Reason]:
 def _no_common_value(rule: Rule, values: Mapping[str, int]) -> str:
     if not values:
         return f"no free device has the attribute {rule.attribute}, in which they must match"
-    return f"free devices are {wording.places(rule.attribute, values)}"
+    return f"free devices {wording.places(rule.attribute, values)}"
 
 
 def _explain_search(plan: Plan, report: Collecting) -> Blocked:

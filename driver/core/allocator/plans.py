@@ -126,6 +126,7 @@ class SelectorFailed(InvalidClaim):
 
     def __init__(self, claim: CompiledClaim, wanted: Wanted, device: Device, fault: SelectorFault) -> None:
         self.wanted = wanted
+        self.device = device
         self.fault = fault
-        where = f"class {wanted.device_class.metadata.name}" if fault.is_of_class else f"claim {claim.claim}"
-        super().__init__(f"{where}: selector #{fault.index} on device {device}: {fault}", Code.SELECTOR_ERROR)
+        self.where = f"class {wanted.device_class.metadata.name}" if fault.is_of_class else f"claim {claim.claim}"
+        super().__init__(f"{self.where}: selector #{fault.index} on device {device}: {fault}", Code.SELECTOR_ERROR)

@@ -10,10 +10,10 @@ from driver.model.quantities import Format, Quantity
 
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PLACES: Final = {
-    vocabulary.INTERCONNECT_DOMAIN: ("in", "interconnect domain"),
-    vocabulary.FABRIC_DOMAIN: ("in", "fabric domain"),
-    vocabulary.NUMA_NODE: ("on", "NUMA node"),
-    vocabulary.PCIE_ROOT: ("under", "PCIe root"),
+    vocabulary.INTERCONNECT_DOMAIN: ("are in", "interconnect domain"),
+    vocabulary.FABRIC_DOMAIN: ("are in", "fabric domain"),
+    vocabulary.NUMA_NODE: ("are on", "NUMA node"),
+    vocabulary.PCIE_ROOT: ("are under", "PCIe root"),
 }
 _MAX_VALUES: Final = 4
 _MAX_EXPRESSION: Final = 90
@@ -37,8 +37,8 @@ def amount(nanos: int) -> str:
 
 
 def places(attribute: str, values: Mapping[str, int]) -> str:
-    """Say where devices are by an attribute: `in two interconnect domains (4 of a, 3 of b)`."""
-    where, noun = _PLACES.get(attribute, ("with", ""))
+    """Say where devices are by an attribute: `are in two interconnect domains (4 of a, 3 of b)`."""
+    where, noun = _PLACES.get(attribute, ("have", ""))
     plural = "" if len(values) == 1 else "s"
     what = f"{noun}{plural}" if noun else f"value{plural} of {attribute}"
     largest = sorted(values.items(), key=lambda each: (-each[1], each[0]))
