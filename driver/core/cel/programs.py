@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from driver.core.cel import checking, costing, evaluating, parsing, scopes, tracking, validating
+from driver.core.cel import checking, costing, evaluating, generating, parsing, scopes, tracking, validating
 from driver.core.cel.checking import Checked
 from driver.core.cel.errors import CelError, CompileError, EvaluationError
 from driver.core.cel.frames import MISSING, Evaluator, Frame
@@ -17,7 +17,19 @@ from driver.core.cel.values import Value
 MAX_SELECTOR: Final = 10 * 1024
 """Bytes of a new selector (CELSelectorExpressionMaxLength); the scheduler evaluates longer ones that are stored."""
 _REMEMBERED: Final = 2048
-Fast = Callable[..., Value]
+_MARGIN: Final = 4
+"""How many times the strict estimate of a cost an evaluation may really cost."""
+_FAST_FAILURES: Final = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+    EvaluationError,
+)
+"""What generated code may raise; the interpreter then gives the exact answer."""
+Fast = Callable[[Value], Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,8 @@ class Program:
     """Variables it may use; what `evaluate` is not given fails only where it is read."""
     _frame_size: int
     _evaluate: Evaluator = field(repr=False)
+    _fast: Fast | None = field(default=None, repr=False)
+    """The expression as Python; None if there is none, or if costs have to be counted."""
 
     def evaluate(self, variables: Mapping[str, Value]) -> Value:
         """Return the value of the expression. Raises `EvaluationError`, never RecursionError."""
@@ -46,6 +60,11 @@ class Program:
 
     def evaluate_device(self, device: Value) -> Value:
         """Return the value of the expression for the variable `device`. Raises `EvaluationError`."""
+        if self._fast is not None:
+            try:
+                return self._fast(device)
+            except _FAST_FAILURES:
+                pass
         return self._run(self._frame({"device": device}))
 
     def trace(self, variables: Mapping[str, Value]) -> Outcome:
@@ -78,11 +97,21 @@ def _compile(expression: str, environment: Environment) -> Program:
         validating.validate(checked)
         planner = evaluating.Planner(checked)
         evaluate = planner.plan(checked.root)
+        fast = _generate(checked, planner)
     except RecursionError as error:
         raise CompileError("the expression is nested too deeply for this stack") from error
     except UnicodeError as error:
         raise CompileError(f"a text is no valid Unicode: {error}") from error
-    return Program(expression, checked, tuple(environment.variables), planner.size, evaluate)
+    return Program(expression, checked, tuple(environment.variables), planner.size, evaluate, fast)
+
+
+def _generate(checked: Checked, planner: evaluating.Planner) -> Fast | None:
+    """Return generated code for a selector that cannot cost too much."""
+    if tuple(checked.environment.variables) != ("device",):
+        return None
+    if costing.estimate(checked, strict=True) * _MARGIN > tracking.LIMIT:
+        return None
+    return generating.generate(checked, planner.constants)
 
 
 def compile(expression: str, environment: Environment = scopes.ALL) -> Program:  # noqa: A001 - the word of the field

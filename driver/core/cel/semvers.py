@@ -6,8 +6,8 @@ Part of the library. Build metadata is read and does not take part in comparison
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, total_ordering
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, Final
 
 from driver.core.cel.errors import EvaluationError
@@ -19,7 +19,6 @@ _MAX_PART = 2**64 - 1
 _MAX_DIGITS = 20
 
 
-@total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Semver(Opaque):
     """A version; `prerelease` identifiers are numbers where they look like numbers."""
@@ -28,24 +27,27 @@ class Semver(Opaque):
     minor: int
     patch: int
     prerelease: tuple[int | str, ...] = ()
+    rank: tuple[object, ...] = field(init=False, repr=False)
+    """Precedence: a release is above its pre-releases, numbers are below words."""
     kind: ClassVar[str] = "kubernetes.Semver"
 
-    @property
-    def _rank(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
-        """Precedence: a release is above its pre-releases, numbers are below words."""
+    def __post_init__(self) -> None:
         words = tuple((False, part, "") if isinstance(part, int) else (True, 0, part) for part in self.prerelease)
-        return self.major, self.minor, self.patch, not self.prerelease, words
+        object.__setattr__(self, "rank", (self.major, self.minor, self.patch, not self.prerelease, words))
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Semver:
             raise TypeError("a version equals versions only")
-        return self._rank == other._rank
+        return self.rank == other.rank
 
     def __lt__(self, other: Semver) -> bool:
-        return self._rank < other._rank
+        return self.rank < other.rank
+
+    def __gt__(self, other: Semver) -> bool:
+        return self.rank > other.rank
 
     def __hash__(self) -> int:
-        return hash(self._rank)
+        return hash(self.rank)
 
 
 @lru_cache(maxsize=4096)
