@@ -163,7 +163,7 @@ class _Checker:
             operand, wanted = node.arguments
             assert isinstance(wanted, Literal)  # noqa: S101 - the parser writes the name of the field
             return self._field(operand, str(wanted.value), node.position, optional=True)
-        arguments = [self.check(argument) for argument in node.arguments]
+        arguments = list(map(self.check, node.arguments))
         if node.target is not None:
             prefix = qualified_name(node.target)
             name = f"{prefix}.{node.function}".removeprefix(".")

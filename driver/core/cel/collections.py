@@ -115,6 +115,8 @@ def _slice(items: Items, start: int, end: int) -> Items:
 def _flatten(items: Items, level: int = 1) -> Value:
     if level < 0:
         raise EvaluationError("level must be non-negative")
+    if level > 1:
+        values.check_weight(items)
     flat: list[Value] = []
     pending: list[tuple[Value, int]] = [(item, level) for item in reversed(values.elements(items))]
     while pending:

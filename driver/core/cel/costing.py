@@ -31,6 +31,8 @@ from driver.core.cel.typesystem import Type
 _MAX_NAME: Final = 63
 _MAX_ID: Final = 32
 _MAX_ENTRIES: Final = 32
+_LONGEST_CHECK: Final = 9
+"""How many times more than estimated the check of a named format can cost."""
 _SCALARS: Final = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 Path = tuple[str, ...]
 
@@ -173,7 +175,7 @@ class _Coster:
             self._copy(node, node.arguments[0])
             return cost
         arguments = self.checked.arguments(node)
-        costs = [self.cost(argument) for argument in arguments]
+        costs = list(map(self.cost, arguments))
         if node.function in {"_&&_", "_||_"}:
             return add(*costs)
         if node.function == "_?_:_":
@@ -198,7 +200,7 @@ class _Coster:
         most, size = 0, None
         for overload in self.checked.overloads[node]:
             estimate = estimates.estimator(name, overload.id)(operands)
-            most = max(most, estimate.cost)
+            most = max(most, times(estimate.cost, _LONGEST_CHECK if self.strict and name == "validate" else 1))
             if estimate.size is not None:
                 size = estimate.size if size is None else union(size, estimate.size)
             if overload.id in {"index_list", "index_map"}:

@@ -124,8 +124,9 @@ class Planner:
 
     def _branch(self, node: Node) -> Evaluator:
         """Return what evaluates a node where a chain itself is free: keys and the branches of a ternary."""
-        is_choice = isinstance(node, Call) and node.function == "_?_:_"
-        return self._resolver(node) if is_choice or self._is_chain(node) else self.plan(node)
+        if isinstance(node, Call) and node.function == "_?_:_":
+            return self._choice(node)
+        return self._resolver(node) if self._is_chain(node) else self.plan(node)
 
     def _choice(self, node: Call) -> Evaluator:
         condition = self.plan(node.arguments[0])
@@ -205,7 +206,7 @@ class Planner:
         if node.function in _CHAINED:
             return qualifying.charged(self._resolver(node))
         nodes = self.checked.arguments(node)
-        arguments = [self.plan(argument) for argument in nodes]
+        arguments = list(map(self.plan, nodes))
         name = self.checked.function(node)
         fitting = self.checked.overloads[node]
         overload = fitting[0].id if len(fitting) == 1 else ""
@@ -242,7 +243,7 @@ class Planner:
 
     def junction(self, node: Call) -> Evaluator:
         """`&&` and `||`: the deciding value wins over errors on either side."""
-        terms = [self.plan(term) for term in node.arguments]
+        terms = list(map(self.plan, node.arguments))
         decisive = node.function == "_||_"
         name = node.function
 

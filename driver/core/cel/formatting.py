@@ -78,6 +78,7 @@ def format_text(text: str, arguments: list[Value] | tuple[Value, ...]) -> str:
     pieces: list[str] = []
     length = 0
     for clause, argument in zip(clauses, arguments, strict=False):
+        values.check_weight(argument)
         pieces += [clause.before, _FORMATTERS[clause.letter](argument, clause.precision)]
         length += len(clause.before) + len(pieces[-1])
         check_length(length)

@@ -54,6 +54,11 @@ class Program:
     _fast: Fast | None = field(default=None, repr=False)
     """The expression as Python; None if there is none, or if costs have to be counted."""
 
+    @property
+    def is_fast(self) -> bool:
+        """True if there is generated code for it."""
+        return self._fast is not None
+
     def evaluate(self, variables: Mapping[str, Value]) -> Value:
         """Return the value of the expression. Raises `EvaluationError`, never RecursionError."""
         return self._run(self._frame(variables))

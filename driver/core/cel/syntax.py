@@ -133,6 +133,20 @@ def _contents(node: Node) -> tuple[Node, ...]:
     return tuple(value for _, value, _ in node.fields) if isinstance(node, Message) else ()
 
 
+def weight(root: Node) -> int:
+    """Return how many nodes a tree has if a node that occurs twice counts twice (the target of `optMap` does)."""
+    known: dict[Node, int] = {}
+    pending = [(root, False)]
+    while pending:
+        node, ready = pending.pop()
+        if ready:
+            known[node] = 1 + sum(known[child] for child in children(node))
+        elif node not in known:
+            pending.append((node, True))
+            pending.extend((child, False) for child in children(node))
+    return known[root]
+
+
 def descendants(root: Node) -> list[Node]:
     """Return all nodes of a tree, each once, parents before children."""
     found: dict[Node, None] = {}

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from driver.core.cel import values
 from driver.core.cel.formats import NamedFormat
 from driver.core.cel.networks import Address, Network
 from driver.core.cel.values import Opaque, Optional, Value
@@ -69,6 +70,11 @@ def _regex(arguments: Arguments, _: Value) -> int:
 
 def _contains(arguments: Arguments, _: Value) -> int:
     return _up(size_of(arguments[0]) * TEXT) * _up(size_of(arguments[1]) * TEXT)
+
+
+def _traversal_of_first(arguments: Arguments, _: Value) -> int:
+    values.check_weight(arguments[0])
+    return _traversal(arguments[0])
 
 
 def _traversal(value: Value) -> int:
@@ -155,9 +161,7 @@ _OVERLOADS: Final[Mapping[str, Cost]] = {
 _FUNCTIONS: Final[Mapping[str, Cost]] = {
     "_==_": _equality,
     "_!=_": _smaller,
-    **dict.fromkeys(
-        ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"), lambda arguments, _: _traversal(arguments[0])
-    ),
+    **dict.fromkeys(("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"), _traversal_of_first),
     **dict.fromkeys(("url", "lowerAscii", "upperAscii", "substring", "trim"), _first(TEXT)),
     **dict.fromkeys(("replace", "split", "ip.isCanonical"), _first(2 * TEXT)),
     "join": lambda _, result: _up(size_of(result) * 2 * TEXT),

@@ -11,6 +11,7 @@ from typing import Final
 
 from driver.core.cel.errors import CompileError
 
+_SHOWN_LEVELS: Final = 5
 MAX_STEPS: Final = 200_000
 """Comparisons of types in one expression; types nested in types would take exponential time."""
 
@@ -32,10 +33,15 @@ class Type:
         object.__setattr__(self, "is_open", is_open)
 
     def __str__(self) -> str:
-        if self.kind == "message" and self.nullable:
-            return f"wrapper({self.name})"
-        inside = ", ".join(map(str, self.parameters))
-        return f"{self.name}({inside})" if inside else self.name
+        return self.describe(_SHOWN_LEVELS)
+
+    def describe(self, levels: int) -> str:
+        """Write the type as cel-go does, down to a number of levels: types in types can be longer than any memory."""
+        if not self.parameters:
+            return self.name
+        if levels == 0:
+            return f"{self.name}(…)"
+        return f"{self.name}({', '.join(each.describe(levels - 1) for each in self.parameters)})"
 
     @property
     def is_dynamic(self) -> bool:

@@ -12,10 +12,12 @@ from typing import Final
 from driver.core.cel import formatting, library, patterns, typesystem
 from driver.core.cel.checking import Checked
 from driver.core.cel.errors import CompileError, EvaluationError
-from driver.core.cel.syntax import Call, ListOf, Literal, MapOf, Node, children, descendants
+from driver.core.cel.syntax import Call, ListOf, Literal, MapOf, Node, children, descendants, weight
 from driver.core.cel.typesystem import Type
 from driver.core.cel.values import Value
 
+MAX_WEIGHT: Final = 100_000
+"""Nodes of an expression with its macros expanded; each `optMap` doubles what stands before it."""
 _ANYTHING: Final = frozenset(
     [
         "list",
@@ -47,6 +49,8 @@ _TAKES: Final[Mapping[str, frozenset[str]]] = {
 
 def validate(checked: Checked) -> None:
     """Raise `CompileError` for a constant that cannot be right."""
+    if weight(checked.root) > MAX_WEIGHT:
+        raise CompileError("the expression is too large once its macros are expanded")
     formatted = _formatted(checked)
     for node in descendants(checked.root):
         if isinstance(node, Call):

@@ -8,11 +8,11 @@ Python's own equality is never used between values: True is 1 in Python and not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
-from driver.core.cel.errors import EvaluationError, MissingKey, no_such_overload
+from driver.core.cel.errors import Cancelled, EvaluationError, MissingKey, no_such_overload
 
 Value: TypeAlias = object
 """See the module's docstring; narrowed with `kind_of`."""
@@ -133,6 +133,7 @@ _KINDS: Final[Mapping[type, str]] = {
 NUMBERS: Final = frozenset(("int", "uint", "double"))
 _KEYS: Final = frozenset(("string", *NUMBERS))
 _LARGEST_EXACT: Final = 2**53
+_MAX_WEIGHT: Final = 1_000_000
 
 
 def kind_of(value: Value) -> str:
@@ -165,7 +166,43 @@ def equal(left: Value, right: Value) -> bool:
     """
     if left is None or right is None:
         return left is right
+    check_weight(left)
     return _equal(left, right)
+
+
+def check_weight(value: Value) -> None:
+    """Raise `Cancelled` for a list or map that holds too much to walk through.
+
+    A list can hold one list many times and so, in a few steps, more than any memory; it is not walked to find out.
+    """
+    if isinstance(value, list | tuple | Mapping) and _weight(value) > _MAX_WEIGHT:
+        raise Cancelled
+
+
+def _weight(root: Value) -> int:
+    """Return how many values are in a list or map, those of the lists and maps in it included."""
+    known: dict[int, int] = {}
+    pending: list[tuple[Value, bool]] = [(root, False)]
+    while pending:
+        value, ready = pending.pop()
+        inside = _containers(value)
+        if ready:
+            known[id(value)] = _length(value) + sum(known.get(id(each), 0) for each in inside)
+        elif id(value) not in known:
+            known[id(value)] = 0
+            pending.append((value, True))
+            pending.extend((each, False) for each in inside)
+    return known[id(root)]
+
+
+def _containers(value: Value) -> list[Value]:
+    inside = value.values() if isinstance(value, Mapping) else value
+    assert isinstance(inside, Iterable)  # noqa: S101 - lists and maps only
+    return [each for each in inside if isinstance(each, list | tuple | Mapping)]
+
+
+def _length(value: Value) -> int:
+    return len(value) + 1 if isinstance(value, list | tuple | Mapping) else 1
 
 
 def _equal(left: Value, right: Value) -> bool:
