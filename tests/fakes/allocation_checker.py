@@ -14,11 +14,12 @@ from driver.core import cel
 from driver.core.allocator import NodeView
 from driver.model import quantities
 from driver.model.claims import Allocation, AllocationResult, Toleration
-from driver.model.published import Capacity, PublishedDevice, PublishedSlice
+from driver.model.published import PublishedDevice, PublishedSlice
 from driver.model.requests import Constraint, DeviceClass, DeviceRequest
 from driver.model.slices import Device as PlainDevice
 from driver.model.slices import DeviceAttribute, DeviceCapacity, DeviceTaint
 from driver.model.wanted import Claim
+from tests.fakes import capacity_rules
 
 Id = tuple[str, str, str]
 Pool = tuple[str, str]
@@ -102,13 +103,7 @@ class _Judge:
         groups: dict[Pool, list[PublishedSlice]] = defaultdict(list)
         for each in self.world.slices:
             groups[each.spec.driver, each.spec.pool.name].append(each)
-        kept = []
-        for group in groups.values():
-            newest = max(each.spec.pool.generation for each in group)
-            current = [each for each in group if each.spec.pool.generation == newest]
-            if len(current) == current[0].spec.pool.resource_slice_count:
-                kept += current
-        return kept
+        return [each for group in groups.values() for each in _current(group, self.world.node)]
 
     def _check_requests(self, claim: Claim, allocation: Allocation, own: Sequence[_Given]) -> None:
         results = allocation.devices.results
@@ -143,26 +138,22 @@ class _Judge:
         matching = {
             (each.spec.driver, each.spec.pool.name, device.name)
             for each, device in self._usable()
-            if self._selects(wanted, each.spec.driver, device) and _fits(device, wanted)
+            if self._selects(wanted, each.spec.driver, device)
+            and capacity_rules.fits(
+                device, _asked(wanted), self._held((each.spec.driver, each.spec.pool.name, device.name))
+            )
         }
-        matching = {each for each in matching if not self._is_full(each, wanted)}
         got = {_id(each.result) for each in own if each.result.request == name}
         if not got or got != matching:
             self._blame(claim, f"request {name} asks for all of {sorted(matching)}, got {sorted(got)}")
 
-    def _is_full(self, device: Id, wanted: DeviceRequest) -> bool:
-        """Say whether the shares held of a device leave too little for a request: it is then not one of all."""
-        asked = wanted.capacity.requests if wanted.capacity else {}
+    def _held(self, device: Id) -> Counter[str]:
+        """Return what shares hold of a device. What they leave decides whether it is one of all devices."""
         held: Counter[str] = Counter()
         for _, result in _allocated(self.world):
             if _id(result) == device and result.share_id and not result.admin_access:
                 held.update({name: quantities.parse(text).nanos for name, text in result.consumed_capacity.items()})
-        found = next(one for each, one in self._usable() if (each.spec.driver, each.spec.pool.name, one.name) == device)
-        return any(
-            held[name] + (quantities.parse(asked[name]).nanos if name in asked else _unasked(capacity))
-            > quantities.parse(capacity.value).nanos
-            for name, capacity in found.capacity.items()
-        )
+        return held
 
     def _selects(self, wanted: DeviceRequest, driver: str, device: PublishedDevice) -> bool:
         selectors = (*self.world.classes[wanted.device_class_name].spec.selectors, *wanted.selectors)
@@ -187,7 +178,7 @@ class _Judge:
         bound = (device.binding_conditions, device.binding_failure_conditions)
         if bound != (result.binding_conditions, result.binding_failure_conditions):
             self._blame(given.claim, f"{_id(result)}: binding conditions of the device are missing")
-        if not _fits(device, wanted):
+        if not capacity_rules.fits(device, _asked(wanted), {}):
             self._blame(given.claim, f"{_id(result)} cannot give the capacity that is asked for")
 
     def _check_exclusive(self, given: Sequence[_Given]) -> None:
@@ -232,25 +223,24 @@ class _Judge:
             self.faults.append("a share id is used twice")
 
     def _check_amount(self, given: _Given, name: str, amount: int) -> None:
-        capacity = given.device.capacity[name]
-        asked = given.wanted.capacity.requests.get(name) if given.wanted.capacity else None
-        if asked is not None and amount < quantities.parse(asked).nanos:
-            self._blame(given.claim, f"{_id(given.result)}: less {name} than asked for")
-        if asked is None and amount != _unasked(capacity):
-            self._blame(given.claim, f"{_id(given.result)}: {name} is neither the default nor all of it")
-        if not _is_allowed(capacity, amount):
-            self._blame(given.claim, f"{_id(given.result)}: the policy of {name} does not allow {amount}")
+        expected = capacity_rules.granted(given.device.capacity[name], _asked(given.wanted).get(name))
+        if amount != expected:
+            self._blame(given.claim, f"{_id(given.result)}: consumes {amount} of {name} instead of {expected}")
 
     def _check_counters(self, given: Sequence[_Given]) -> None:
-        """A device takes its counters once, however many shares it has; without capacity, each share takes them."""
+        """A device takes its counters once, however many shares; new shares do so again if allocated ones are empty."""
         takes: Counter[Id] = Counter()
+        counted: set[Id] = set()
+        touched: set[Pool] = set()
         for _, result in _allocated(self.world):
             if not result.admin_access:
                 takes[_id(result)] = 1
+                counted |= {_id(result)} if result.share_id and result.consumed_capacity else set()
         for each in given:
-            repeated = each.device.allow_multiple_allocations and each.device.capacity
-            takes[_id(each.result)] = 1 if repeated else takes[_id(each.result)] + 1
-        touched = {_id(each.result)[:2] for each in given if each.device.consumes_counters}
+            if not (each.device.allow_multiple_allocations and _id(each.result) in counted):
+                takes[_id(each.result)] += 1
+                touched |= {_id(each.result)[:2]} if each.device.consumes_counters else set()
+            counted.add(_id(each.result))
         for (pool, counter), amount in self._reckon(takes).items():
             if amount < 0 and pool in touched:
                 self.faults.append(f"pool {pool}: counter {counter} is {-amount} below zero")
@@ -317,6 +307,35 @@ def check(world: World, claims: Sequence[Claim], allocations: Sequence[Allocatio
     return _Judge(world).check(claims, allocations)
 
 
+def _current(slices: Sequence[PublishedSlice], node: NodeView) -> list[PublishedSlice]:
+    """Return the slices of a pool that count on a node; none if the pool is incomplete or being replaced.
+
+    A newer generation of which the node has no slice does not end an older one that is complete on the node.
+    """
+    seen = [each for each in slices if each.spec.shared_counters or _concerns(each, node)]
+    newest = max((each.spec.pool.generation for each in seen), default=0)
+    own = [each for each in seen if each.spec.pool.generation == newest]
+    if not own or len(own) == own[0].spec.pool.resource_slice_count:
+        return own
+    everywhere = [each for each in slices if each.spec.pool.generation >= newest]
+    is_replaced = any(each.spec.pool.generation > newest for each in everywhere)
+    is_whole = len(everywhere) == own[0].spec.pool.resource_slice_count
+    return everywhere if is_whole and not is_replaced else []
+
+
+def _concerns(each: PublishedSlice, node: NodeView) -> bool:
+    return any(
+        where.all_nodes
+        or (where.node_name != "" and where.node_name == node.name)
+        or (where.node_selector is not None and where.node_selector.matches(node.name, node.labels))
+        for where in (each.spec.devices if each.spec.per_device_node_selection else (each.spec,))
+    )
+
+
+def _asked(wanted: DeviceRequest) -> Mapping[str, str]:
+    return wanted.capacity.requests if wanted.capacity else {}
+
+
 def _id(result: AllocationResult) -> Id:
     return result.driver, result.pool, result.device
 
@@ -365,30 +384,3 @@ def _find_attribute(given: _Given, name: str) -> object:
     if name in attributes:
         return attributes[name]
     return attributes.get(identifier) if domain == given.owner.spec.driver else None
-
-
-def _fits(device: PublishedDevice, wanted: DeviceRequest) -> bool:
-    """Say whether an otherwise unused device has what is asked for."""
-    asked = wanted.capacity.requests if wanted.capacity else {}
-    return all(
-        name in device.capacity and quantities.parse(text) <= quantities.parse(device.capacity[name].value)
-        for name, text in asked.items()
-    )
-
-
-def _unasked(capacity: Capacity) -> int:
-    policy = capacity.request_policy
-    return quantities.parse(policy.default if policy and policy.default else capacity.value).nanos
-
-
-def _is_allowed(capacity: Capacity, amount: int) -> bool:
-    policy = capacity.request_policy
-    if policy is None or (policy.default and amount == quantities.parse(policy.default).nanos):
-        return True
-    if policy.valid_values:
-        return amount in {quantities.parse(each).nanos for each in policy.valid_values}
-    span = policy.valid_range
-    low = quantities.parse(span.min).nanos if span and span.min else 0
-    high = quantities.parse(span.max).nanos if span and span.max else None
-    step = quantities.parse(span.step).nanos if span and span.step else 0
-    return amount >= low and (high is None or amount <= high) and (not step or (amount - low) % step == 0)

@@ -25,13 +25,15 @@ _EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
 class Device:
     """One published device, ready to be tried."""
 
-    __slots__ = ("_capacities", "cel_view", "counters", "id", "published", "slice", "taints")
+    __slots__ = ("_capacities", "cel_view", "counters", "draws_counters", "id", "published", "slice", "taints")
 
     def __init__(self, published: PublishedDevice, owner: PublishedSlice, counters: Consumption) -> None:
         self.published = published
         self.slice = owner
         self.id: DeviceId = (owner.spec.driver, owner.spec.pool.name, published.name)
         self.counters = counters
+        self.draws_counters = bool(published.consumes_counters)
+        """True even if it takes 0 of them: it then needs a pool none of whose counters is overdrawn."""
         self.taints: tuple[DeviceTaint, ...] = tuple(each for each in published.taints if each.effect in _EFFECTS)
         self.cel_view: object = None
         """Kept by `selectors`: the device as expressions see it."""

@@ -93,8 +93,9 @@ class Ledger:
         amounts = self._amounts(wanted, device)
         short = self._check_capacity(wanted, device, amounts)
         if short is not None:
+            self._abort_before_capacity(claim, wanted, device)
             return self._refuse(Refusal.CAPACITY, short)
-        needs_counters = bool(device.counters) and not self._has_counters_already(device)
+        needs_counters = device.draws_counters and not self._has_counters_already(device)
         if needs_counters:
             short = self._check_counters(device)
             if short is not None:
@@ -150,8 +151,8 @@ class Ledger:
         return None
 
     def _has_counters_already(self, device: Device) -> bool:
-        """A share takes counters only if no share before it has; shares without any capacity take them each time."""
-        if not device.is_shareable or not device.capacities:
+        """A share takes counters only if no share before it has; allocated ones that name no capacity do not count."""
+        if not device.is_shareable:
             return False
         share = self._stock(device).usage.shared.get(device.name)
         return bool(self._shares.get(device)) or (share is not None and share.counted > 0)
@@ -190,6 +191,19 @@ class Ledger:
             who = f"claim {self._claims[claim].claim}, request {wanted.name}"
             what = f"cannot add device {device} because a claim constraint would not be satisfied"
             raise InvalidClaim(f"{who}: {what}", Code.CONSTRAINT_UNSATISFIED)
+
+    def _abort_before_capacity(self, claim: int, wanted: Wanted, device: Device) -> None:
+        """Of a device that is one of all, upstream looks at what is left last: what ends the search comes first."""
+        rules = self._concerning(claim, wanted) if wanted.is_all else ()
+        if not rules or candidates.find_taint(device, wanted.shape.tolerations) is not None:
+            return
+        needs_counters = device.draws_counters and not self._has_counters_already(device)
+        if needs_counters and self._check_counters(device) is not None:
+            return
+        if self._constrain(rules, device, 0) is not None:
+            self._abort_if_all(claim, wanted, device)
+        for constraint in rules:
+            constraint.remove()
 
     def _record(self, taken: Taken) -> None:
         self.taken.append(taken)
