@@ -59,6 +59,8 @@ class Caches:
         classes = Source(f"{_DRA}/deviceclasses", DeviceClass)
         self._classes = Watch(client, classes, self._note_class, complain, pace)
         self._claims: Watch[Claim] | None = None
+        self._clock = (pace or Pace()).clock
+        self._arrivals: dict[str, float] = {}
         self._changes = {"slices": 0, "classes": 0}
 
     def start(self) -> None:
@@ -76,7 +78,12 @@ class Caches:
         """Begin to follow the claims with a list of what is stored now."""
         source = Source(allocations.PATH, Claim, trim=trim_claim)
         self._claims = Watch(self._client, source, self._note_claim, self._complain, self._pace)
+        self._arrivals = {}
         self._claims.start()
+
+    def arrival(self, claim: Claim) -> float | None:
+        """Return when the watch of this term first showed a claim, in monotonic seconds."""
+        return self._arrivals.get(claim.metadata.uid)
 
     def close_claims(self) -> None:
         """Forget the claims."""
@@ -146,7 +153,11 @@ class Caches:
         self._wake(True)
 
     def _note_claim(self, change: Change[Claim]) -> None:
-        del change
+        uid = change.object.metadata.uid
+        if change.what is What.DELETED:
+            self._arrivals.pop(uid, None)
+        else:
+            self._arrivals.setdefault(uid, self._clock())
         self._wake(True)
 
 

@@ -129,7 +129,6 @@ class _Lead:
         self._term = parts.open_term(number)
         self._is_open = False
         self._notices = parts.make_notices()
-        self._first_seen: dict[str, float] = {}
         self._foreign: list[Waiting] = []
         self._foreign_at = float("-inf")
         self._measured_at = float("-inf")
@@ -177,11 +176,9 @@ class _Lead:
     def _tell_outcomes(self, report: Report) -> None:
         teller = self._parts.teller
         now = self._clock()
-        open_claims = [each for each in report.world.claims.values() if each.status.allocation is None]
-        self._first_seen = {each.metadata.uid: self._first_seen.get(each.metadata.uid, now) for each in open_claims}
         for outcome in report.allocated:
             if outcome.error is None:
-                waited = now - self._first_seen.get(outcome.claim.metadata.uid, now)
+                waited = now - (self._parts.caches.arrival(outcome.claim) or now)
                 teller.tell(ClaimAllocated(str(outcome.claim), outcome.node, outcome.devices, waited))
                 teller.tell_allocated(outcome.claim, outcome.node, outcome.devices)
             else:

@@ -149,9 +149,7 @@ class Term:
         known = {claim.metadata.uid for claim in world.claims.values()}
         self._pauses = {uid: each for uid, each in self._pauses.items() if uid in known}
         decision = rounds.decide(world, stock, self._memory, self._unless_paused(ask), now)
-        allocated: list[Outcome] = []
-        for bundle in decision.bundles:
-            allocated += self._write(bundle)
+        allocated = self._write(decision.bundles)
         returned = [(self._take_back(each), each.why) for each in decision.returns if not self._is_doubted(each.claim)]
         return Report(world, decision, tuple(allocated), tuple(returned), self._find_pause(decision, now))
 
@@ -212,17 +210,20 @@ class Term:
     def _is_doubted(self, claim: Claim) -> bool:
         return claim.metadata.uid in self._assumed.doubts
 
-    def _write(self, bundle: Bundle) -> list[Outcome]:
-        """Write all grants of a bundle: finalizers first, and no allocation if one of them fails."""
+    def _write(self, bundles: Sequence[Bundle]) -> list[Outcome]:
+        """Write all finalizers, then all allocations of the bundles of which no finalizer failed."""
         ready: dict[str, Claim] = {}
         outcomes: list[Outcome] = []
-        self._hands.do_all([self._protecting(grant, ready, outcomes) for grant in bundle.grants])
-        if len(ready) == len(bundle.grants):
-            jobs = [self._allocating(grant, ready[grant.claim.metadata.uid], outcomes) for grant in bundle.grants]
-            self._hands.do_all(jobs)
+        grants = [grant for bundle in bundles for grant in bundle.grants]
+        self._hands.do_all([self._protecting(grant, ready, outcomes) for grant in grants])
+        whole = [each for each in bundles if all(grant.claim.metadata.uid in ready for grant in each.grants)]
+        grants = [grant for bundle in whole for grant in bundle.grants]
+        self._hands.do_all([self._allocating(grant, ready[grant.claim.metadata.uid], outcomes) for grant in grants])
         self._check()
-        if all(outcome.error is None for outcome in outcomes):
-            self._memory.note_granted(bundle)
+        failed = {outcome.claim.metadata.uid for outcome in outcomes if outcome.error is not None}
+        for bundle in whole:
+            if not any(grant.claim.metadata.uid in failed for grant in bundle.grants):
+                self._memory.note_granted(bundle)
         return outcomes
 
     def _protecting(self, grant: Grant, ready: dict[str, Claim], outcomes: list[Outcome]) -> Job:
