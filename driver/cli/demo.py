@@ -22,7 +22,7 @@ from driver.model.errors import DriverError
 def command(examples: tuple[str, ...], vendor: str, port: int, serve: bool) -> int:  # noqa: FBT001 - click passes flags
     """Run example workloads on a cluster in this process and show what each of them got and why.
 
-    API server, scheduler, kubelets and container runtimes are simulated; the node plugin on each of the three nodes is
+    API server, scheduler, kubelets and container runtimes are simulated; the controller and the node plugins are
     the real one. EXAMPLE is a folder of deploy/examples; without any, a selection runs.
 
     Exit codes: 0 every workload behaved as promised; 1 one did not, or the cluster could not start; 2 the arguments are

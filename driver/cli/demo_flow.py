@@ -18,12 +18,10 @@ from driver import vendors
 from driver.cli import demo_text
 from driver.model.errors import DriverError, InvalidInput
 from driver.signals import Allow
-from driver.simulation import manifests, workloads
+from driver.simulation import manifests, sites, workloads
 from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.nodes import NodeSpec
 
-NODES: Final = {"hgx-h100": "hgx-h100", "a100": "a100-mesh-mig", "l40s": "l40s"}
-"""Nodes of the demo, and the hardware in each as the simulated vendor's data names it."""
 SELECTION: Final = (
     "single-gpu",
     "nvlink-pair",
@@ -31,10 +29,13 @@ SELECTION: Final = (
     "first-available",
     "two-requests",
     "extended-resource",
+    "topology-pair",
+    "gpu-with-nic",
+    "node-group",
     "unsatisfiable",
 )
 NAMESPACE: Final = "demo"
-STARTING: Final = "Starting three nodes, each with a kubelet and the real node plugin…"
+STARTING: Final = "Starting the nodes, each with a kubelet and the real node plugin, and the controller…"
 PIPE_WIDTH: Final = 110
 SECONDS_BEFORE_PROGRESS: Final = 1.0
 
@@ -51,8 +52,7 @@ def run(examples: Sequence[str], vendor: str, port: int, allow: Allow, *, serve:
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPE_WIDTH)
     started = time.monotonic()
-    specs = [NodeSpec(name=name, hardware=hardware, vendor=vendor) for name, hardware in NODES.items()]
-    with _start(specs, port) as cluster, allow():
+    with _start(sites.list_nodes(vendor), port) as cluster, allow():
         _wait_ready(cluster)
         demo_text.show_nodes(console, {name: cluster.slices(name) for name in cluster.nodes})
         reports = [_run_example(console, cluster, folder) for folder in folders]
@@ -72,7 +72,7 @@ def _find(names: Sequence[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def _start(specs: Sequence[NodeSpec], port: int) -> Iterator[Cluster]:
-    cluster = Cluster(specs, ClusterOptions(port=port))
+    cluster = Cluster(specs, ClusterOptions(port=port, controllers=1))
     try:
         with _progress(STARTING):
             _open(cluster, port)

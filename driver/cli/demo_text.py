@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from driver.core import fencing
+from driver.core.fencing import Authority
 from driver.model import vocabulary
 from driver.model.published import PublishedDevice
 from driver.simulation.resources import Slice
@@ -24,6 +26,8 @@ from driver.simulation.workloads import Got, Report, View
 _INDENT: Final = 2
 _LABEL: Final = 6
 _SHORT: Final = 9
+_MANY: Final = 4
+"""Devices and containers of which each gets a line of its own."""
 _READABLE: Final = (
     (re.compile(r'device\.(?:attributes|capacity)\["[^"]+"\]\.\??(\w+)(?:\.orValue\([^()]*(?:\([^()]*\))?\))?'), r"\1"),
     (re.compile(r'\.isGreaterThan\(quantity\("([^"]+)"\)\)'), r" > \1"),
@@ -35,11 +39,14 @@ _READABLE: Final = (
 
 def show_nodes(console: Console, nodes: Mapping[str, Sequence[Slice]]) -> None:
     """List the nodes and what is published about each."""
-    console.print(Text("Three nodes on this machine; the node plugin on each is the real one.", style="bold"))
+    head = (
+        f"{len(nodes)} nodes, who allocates their devices, and what they are. Plugins and controller are the real ones."
+    )
+    console.print(Text(head, style="bold"))
     table = Table.grid(padding=(0, 2))
     for name, slices in nodes.items():
         devices = [device for each in slices for device in each.spec.devices]
-        table.add_row(Text(name, style="cyan"), Text(_summarize(devices)))
+        table.add_row(Text(name, style="cyan"), Text(_name_authority(devices), style="dim"), Text(_summarize(devices)))
     _print_indented(console, table)
 
 
@@ -52,6 +59,12 @@ def _summarize(devices: Sequence[PublishedDevice]) -> str:
     domains = Counter(filter(None, (_read(device, vocabulary.INTERCONNECT_DOMAIN) for device in devices)))
     parts = [f"{count} {model}{f' parts {profile}' if profile else ''}" for (model, profile), count in kinds.items()]
     return ", ".join([*parts, *(f"{count} of them linked" for count in domains.values())])
+
+
+def _name_authority(devices: Sequence[PublishedDevice]) -> str:
+    """Return who allocates the devices of a node."""
+    authority = fencing.read_authority(devices)
+    return "kube-scheduler" if authority is Authority.SCHEDULER else authority.value if authority else ""
 
 
 def _read(device: PublishedDevice, name: str) -> str:
@@ -78,10 +91,20 @@ def _lines(report: Report) -> list[tuple[str, Text]]:
     lines = [("asked", Text(make_readable(reason))) for reason in report.reasons]
     if report.phase != "Running":
         lines += [("waits", Text(reason)) for reason in report.message.partition(": ")[2].split("; ")]
-    devices = {got.device.name: got for view in report.views for got in view.got}
-    lines += [("got", _show_device(got)) for got in devices.values()]
-    lines += [("sees", _show_view(view)) for view in report.views]
+    if report.explanation:
+        lines.append(("why", Text(report.explanation)))
+    devices = {(got.node, got.device.name): got for view in report.views for got in view.got}
+    got = [*devices.values()]
+    lines += [("got", text) for text in (map(_show_device, got) if len(got) <= _MANY else _show_by_node(got))]
+    lines += [("sees", _show_view(view)) for view in report.views[:_MANY]]
     return lines
+
+
+def _show_by_node(devices: Sequence[Got]) -> Iterator[Text]:
+    """Many devices in a line a node."""
+    for node in dict.fromkeys(got.node for got in devices):
+        here = [got for got in devices if got.node == node]
+        yield Text.assemble((node, "cyan"), f" {_summarize([got.device for got in here])}")
 
 
 def make_readable(reason: str) -> str:

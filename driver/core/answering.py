@@ -239,6 +239,6 @@ def _explain(
     snapshot: Snapshot, claims: Sequence[Claim], refusing: Sequence[ClusterNode], obstacles: Sequence[str]
 ) -> str:
     """Say why no node has the devices, and what kept the pod from nodes that were not even asked."""
-    views = (NodeView(node.metadata.name, node.metadata.labels) for node in refusing)
-    nodes = allocator.explain(snapshot, views, claims).text if refusing else ""
-    return "; ".join(filter(None, (nodes, placing.summarize(obstacles)))) or "there are no nodes"
+    views = [NodeView(node.metadata.name, node.metadata.labels) for node in refusing]
+    why = allocator.explain(snapshot, views, claims).text if views else ""
+    return "; ".join(filter(None, (why, placing.summarize(obstacles)))) or "there are no nodes"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from driver.model.objects import Api, ListMeta, ObjectMeta
+from driver.model.workloads import NodeTaint
 
 
 class Meta(ObjectMeta, frozen=True):
@@ -42,6 +43,7 @@ class NodeSpec(Api, frozen=True):
     """Node.spec."""
 
     unschedulable: bool = False
+    taints: tuple[NodeTaint, ...] = ()
 
 
 class NodeStatus(Api, frozen=True):

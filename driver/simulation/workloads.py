@@ -6,17 +6,20 @@ workload behaved as promised, and the tests run every folder there is.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from driver.core import sharing
+from driver.core.configs import ALLOCATION_POLICY
 from driver.model import quantities, vocabulary
 from driver.model.published import Attribute, PublishedDevice
 from driver.model.requests import Constraint, DeviceRequest, Request
 from driver.simulation import manifests
-from driver.simulation.access import CLAIMS, CLASSES
+from driver.simulation.access import CLAIMS, CLASSES, EVENTS
 from driver.simulation.cluster import Cluster
 from driver.simulation.objects import Pod
 from driver.simulation.resources import Claim
@@ -24,7 +27,11 @@ from driver.simulation.runtime.injection import Contents
 
 TIMEOUT: Final = 30.0
 _PATIENCE: Final = 1.0
-"""Seconds a pod may be unschedulable before that is taken for the answer."""
+"""Seconds a pod that nobody can serve has to be unschedulable before that is taken for the answer."""
+_HOPELESS: Final = ("unsatisfiable",)
+"""Examples that are about waiting; a pod of another one may wait for the controller."""
+_CONTROLLER: Final = "accel-dra.dev/controller"
+"""Who writes Events about claims that wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,9 @@ class Report:
     """Why the pod waits, if it does."""
     views: tuple[View, ...] = ()
     reasons: tuple[str, ...] = ()
-    """Which class, selectors and constraints led to these devices, one sentence each."""
+    """Which class, selectors, constraints and policy led to these devices, one sentence each."""
+    explanation: str = ""
+    """What the controller's Event says about a claim that waits."""
     problem: str = ""
     """In what it differs from what was promised; empty if it does not."""
 
@@ -85,13 +94,21 @@ class Report:
 
 
 def run(cluster: Cluster, folder: Path, namespace: str) -> Report:
-    """Create the objects of an example and wait until its pod runs or cannot be scheduled."""
+    """Create the objects of an example and wait until its pods run or cannot be scheduled."""
     documents = manifests.read(folder)
     manifests.apply(cluster.objects, documents, namespace)
     names = [str(_metadata(each)["name"]) for each in documents if each.get("kind") == "Pod"]
     started = time.monotonic()
-    pod = cluster.wait(lambda: _settled(cluster, names[0], namespace, started), f"pod {names[0]}", TIMEOUT)
-    report = _describe(cluster, folder, pod, time.monotonic() - started)
+    is_hopeless = folder.name in _HOPELESS
+
+    def settle(name: str) -> Pod:
+        patience = _PATIENCE if is_hopeless else TIMEOUT / 2
+        return cluster.wait(lambda: _settled(cluster, name, namespace, started + patience), f"pod {name}", TIMEOUT)
+
+    pods = [settle(name) for name in names]
+    report = _describe(cluster, folder, pods, time.monotonic() - started)
+    if is_hopeless:
+        report = replace(report, explanation=_find_explanation(cluster, pods[0]))
     check = CHECKS.get(folder.name)
     return replace(report, problem=check(report) if check else "nothing is promised for this example")
 
@@ -101,30 +118,50 @@ def _metadata(document: Mapping[str, object]) -> Mapping[str, object]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _settled(cluster: Cluster, name: str, namespace: str, started: float) -> Pod | None:
+def _settled(cluster: Cluster, name: str, namespace: str, until: float) -> Pod | None:
     pod = cluster.pod(name, namespace)
     scheduled = pod.condition("PodScheduled")
-    is_refused = scheduled is not None and scheduled.status == "False" and time.monotonic() - started > _PATIENCE
+    is_refused = scheduled is not None and scheduled.status == "False" and time.monotonic() > until
     return pod if pod.status.phase == "Running" or is_refused else None
 
 
-def _describe(cluster: Cluster, folder: Path, pod: Pod, seconds: float) -> Report:
-    claims = _find_claims(cluster, pod)
-    devices = {
-        (each.spec.node_name, each.spec.driver, device.name): device
-        for each in cluster.slices(pod.spec.node_name)
-        for device in each.spec.devices
-    }
-    scheduled = pod.condition("PodScheduled")
+def _describe(cluster: Cluster, folder: Path, pods: Sequence[Pod], seconds: float) -> Report:
+    """Return what became of all pods; those that do not run come first."""
+    views: list[View] = []
+    reasons: list[str] = []
+    for pod in pods:
+        claims = _find_claims(cluster, pod)
+        devices = {
+            (each.spec.node_name, each.spec.driver, device.name): device
+            for each in cluster.slices(pod.spec.node_name)
+            for device in each.spec.devices
+        }
+        prefix = f"{pod.metadata.name}/" if len(pods) > 1 else ""
+        views += (replace(view, name=f"{prefix}{view.name}") for view in _look(cluster, pod, claims, devices))
+        reasons += (reason for claim in claims for reason in _explain(cluster, claim, devices))
+    first = min(pods, key=lambda each: each.status.phase == "Running")
+    scheduled = first.condition("PodScheduled")
     return Report(
         name=folder.name,
         title=(folder / "README.md").read_text().splitlines()[0].lstrip("# "),
-        phase=pod.status.phase or "Pending",
+        phase=first.status.phase or "Pending",
         seconds=seconds,
         message=scheduled.message if scheduled else "",
-        views=_look(cluster, pod, claims, devices),
-        reasons=tuple(reason for claim in claims for reason in _explain(cluster, claim, devices)),
+        views=tuple(views),
+        reasons=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _find_explanation(cluster: Cluster, pod: Pod) -> str:
+    """Wait for the Event that says why a claim of a pod waits, and return what it says."""
+    names = {claim.metadata.name for claim in _find_claims(cluster, pod)}
+
+    def look() -> str:
+        items = json.loads(cluster.objects.client.get(EVENTS.path(pod.metadata.namespace)))["items"]
+        told = (each for each in items if each["reportingComponent"] == _CONTROLLER)
+        return next((str(each["message"]) for each in told if each["involvedObject"]["name"] in names), "")
+
+    return cluster.wait(look, f"an Event about the claims of {pod.metadata.name}", TIMEOUT)
 
 
 def _find_claims(cluster: Cluster, pod: Pod) -> list[Claim]:
@@ -164,7 +201,26 @@ def _explain(cluster: Cluster, claim: Claim, devices: Published) -> list[str]:
     results = claim.status.allocation.devices.results if claim.status.allocation else ()
     chosen = [result.request for result in results]
     reasons = [reason for each in claim.spec.devices.requests for reason in _explain_request(cluster, each, chosen)]
-    return reasons + [_explain_constraint(claim, each, devices) for each in claim.spec.devices.constraints]
+    reasons += [_explain_constraint(claim, each, devices) for each in claim.spec.devices.constraints]
+    return reasons + _explain_policy(claim, devices)
+
+
+def _explain_policy(claim: Claim, devices: Published) -> list[str]:
+    """Say what an AllocationPolicy asked for, and what the devices have in common."""
+    allocation = claim.status.allocation
+    entries = allocation.devices.config if allocation else ()
+    texts = [json.loads(bytes(each.opaque.parameters)) for each in entries if each.opaque]
+    asked = next((text for text in reversed(texts) if text.get("kind") == ALLOCATION_POLICY), None)
+    if asked is None or allocation is None:
+        return []
+    fields = ", ".join(f"{name} {_spell(value)}" for name, value in asked.items() if name not in ("apiVersion", "kind"))
+    found = [devices[each.pool, each.driver, each.device].attributes for each in allocation.devices.results]
+    common = sharing.describe_common(sharing.find_common(found))
+    return [f"AllocationPolicy: {fields or 'defaults'}", *([f"in common: {common}"] if common else [])]
+
+
+def _spell(value: object) -> str:
+    return " ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _explain_request(cluster: Cluster, request: Request, chosen: list[str]) -> list[str]:
@@ -246,10 +302,27 @@ def _check_partition(report: Report) -> str:
     return "" if profile == "1g.10gb" else f"the profile is {profile!r}"
 
 
+def _check_nearby(report: Report) -> str:
+    if problem := _running(report, main=2) or _same(report, vocabulary.NUMA_NODE):
+        return problem
+    drivers = {got.driver for got in report.view("main").got}
+    return _same(report, vocabulary.PCIE_ROOT) if len(drivers) == 2 else f"the devices are of {drivers}"
+
+
+def _check_group(report: Report) -> str:
+    counts = {view.name: 4 for view in report.views}
+    if problem := _running(report, **counts) or _same(report, vocabulary.FABRIC_DOMAIN):
+        return problem
+    nodes = {got.node for view in report.views for got in view.got}
+    return "" if len(nodes) == 4 else f"the group is on {len(nodes)} nodes"
+
+
 def _check_unsatisfiable(report: Report) -> str:
     if report.phase != "Pending":
         return f"the pod is {report.phase}, though no device can satisfy its claim"
-    return "" if "no node can give request" in report.message else f"nothing says why: {report.message!r}"
+    if "no node can give request" not in report.message:
+        return f"nothing says why: {report.message!r}"
+    return "" if "500Gi" in report.explanation else f"the controller does not say why: {report.explanation!r}"
 
 
 CHECKS: Final[Mapping[str, Check]] = {
@@ -261,5 +334,8 @@ CHECKS: Final[Mapping[str, Check]] = {
     "two-requests": _check_two_requests,
     "extended-resource": lambda report: _running(report, main=1),
     "same-numa-node": lambda report: _running(report, main=2) or _same(report, vocabulary.NUMA_NODE),
+    "topology-pair": lambda report: _running(report, main=2) or _same(report, vocabulary.INTERCONNECT_DOMAIN),
+    "gpu-with-nic": _check_nearby,
+    "node-group": _check_group,
     "unsatisfiable": _check_unsatisfiable,
 }

@@ -18,6 +18,7 @@ import pytest
 from driver.cli import demo_flow, demo_text
 from driver.kube import access
 from driver.kube.client import Client
+from driver.simulation import sites
 from driver.simulation.access import PODS, Objects
 from tests.fakes.processes import ending
 from tests.fakes.waiting import wait_until
@@ -175,7 +176,7 @@ def test_serving_lasts_until_it_is_ended_and_leaves_nothing(folder: Path, number
         assert Objects(client).get(PODS, "single-gpu", "demo").status.phase == "Running"
         client.close()
         plugins = served.plugins()
-        assert len(plugins) == len(demo_flow.NODES)
+        assert len(plugins) == sum(len(node.drivers) for node in sites.list_nodes()) + len(["controller"])
         assert served.end(number) == 0
         assert not kubeconfig.parent.exists()
         assert not any(Path(f"/proc/{pid}").exists() for pid in plugins)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from driver.cli import demo_text
+from driver.core import fencing
 from driver.model import vocabulary
 from driver.model.published import Attribute, Capacity, PublishedDevice
 from driver.simulation.runtime.cdi import Mount
@@ -94,10 +96,29 @@ def test_nodes_are_summed_up() -> None:
         name="part", attributes={**DEVICE.attributes, vocabulary.PROFILE: Attribute(string="1g.10gb")}
     )
     console = _console()
-    demo_text.show_nodes(console, {"node-1": [slice_(DEVICE, part)], "empty": []})
-    text = console.export_text()
-    assert "node-1  1 NVIDIA H100 80GB HBM3, 1 NVIDIA H100 80GB HBM3 parts 1g.10gb, 2 of them linked" in text
-    assert "empty" in text
+    fenced = msgspec.structs.replace(DEVICE, taints=(fencing.FENCE,))
+    nodes = {"node-1": [slice_(DEVICE, part)], "node-2": [slice_(fenced)], "empty": []}
+    demo_text.show_nodes(console, nodes)
+    text = " ".join(console.export_text().split())
+    devices = "1 NVIDIA H100 80GB HBM3, 1 NVIDIA H100 80GB HBM3 parts 1g.10gb, 2 of them linked"
+    assert f"node-1 kube-scheduler {devices} node-2 controller 1 NVIDIA H100 80GB HBM3" in text
+    assert text.endswith("empty")
+
+
+def test_many_devices_are_a_line_a_node_and_an_explanation_is_told() -> None:
+    views = tuple(
+        View(
+            f"pod-{node}/main",
+            tuple(Got("gpu", node, "d", msgspec.structs.replace(DEVICE, name=f"gpu-{index}")) for index in range(4)),
+            CONTENTS,
+        )
+        for node in ("a", "b")
+    )
+    text = _text(Report("group", "Eight GPUs", "Running", 0.1, views=views))
+    assert "got     a 4 NVIDIA H100 80GB HBM3, 4 of them linked" in text
+    assert "got     b 4 NVIDIA H100 80GB HBM3" in text
+    told = _text(Report("none", "Too much", "Pending", 1.0, "0/1: no GPU", explanation="no node can give it"))
+    assert "why     no node can give it" in told
 
 
 def test_attributes_of_every_type_are_shown() -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver.core import drafting, policies
@@ -144,6 +144,7 @@ OBJECTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(OBJECTS | SCALARS, max_size=3))
 def test_any_document_is_a_draft_or_one_sentence(documents: list[object]) -> None:
     try:

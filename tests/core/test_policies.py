@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver.core import policies
@@ -244,6 +244,7 @@ DOCUMENTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(DOCUMENTS.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
 def test_any_text_is_a_policy_or_one_sentence(text: bytes) -> None:
     try:

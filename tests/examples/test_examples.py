@@ -13,19 +13,17 @@ import yaml
 
 from driver import vendors
 from driver.contract import Roots
-from driver.core import cel, inventory
+from driver.core import cel, fencing, inventory
+from driver.core.fencing import Authority
 from driver.model.devices import Inventory
 from driver.model.requests import DeviceRequest
-from driver.simulation import manifests, workloads
-from driver.simulation.cluster import Cluster
-from driver.simulation.nodes import NodeSpec
+from driver.simulation import manifests, sites, workloads
+from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.objects import Meta
 from driver.simulation.resources import Claim, DeviceClass
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in (ROOT / "deploy" / "examples").iterdir() if path.is_dir())
-NODES: Final = {"hgx-h100": "hgx-h100", "a100": "a100-mesh-mig", "l40s": "l40s"}
-"""Enough hardware for all examples at once."""
 NAMESPACE: Final = "examples"
 _NAMES: Final = re.compile(
     r'device\.(?:attributes|capacity)\["([^"]+)"\]\.\??(\w+)|"(\w+)" in device\.attributes\["([^"]+)"\]'
@@ -66,8 +64,9 @@ def _requests(folder: Path) -> list[DeviceRequest]:
     ]
 
 
-def _classes() -> dict[str, DeviceClass]:
-    documents = manifests.read(manifests.find("base", "deviceclasses.yaml"))
+def _classes(folder: Path) -> dict[str, DeviceClass]:
+    documents: list[Document] = [*manifests.read(manifests.find("base", "deviceclasses.yaml"))]
+    documents += [each for each in _documents(folder) if each["kind"] == "DeviceClass"]
     decoded = [msgspec.json.decode(msgspec.json.encode(each), type=DeviceClass) for each in documents]
     return {each.metadata.name: each for each in decoded}
 
@@ -77,7 +76,8 @@ def inventories(tmp_path_factory: pytest.TempPathFactory) -> list[Inventory]:
     """Return what the nodes of the examples publish."""
     state = str(tmp_path_factory.mktemp("state"))
     roots = Roots("/", "/", "/", "/", "/sys", "/proc", state)
-    return [inventory.build(vendors.load("simulated", roots, {"node": node}).snapshot()) for node in NODES.values()]
+    hardware = {name for node in sites.list_nodes() for name in (node.hardware, *node.other_hardware.values())}
+    return [inventory.build(vendors.load("simulated", roots, {"node": each}).snapshot()) for each in sorted(hardware)]
 
 
 def test_there_are_examples_and_each_is_promised_something() -> None:
@@ -100,7 +100,8 @@ def test_an_example_is_ready_to_be_copied(folder: Path) -> None:
     for document in documents:
         metadata = document["metadata"]
         assert isinstance(metadata, dict)
-        assert metadata["name"] == folder.name, "one name an example, so that it can be found and removed"
+        name = re.sub(r"-[0-9]$", "", metadata["name"])
+        assert name == folder.name, "one name an example, so that it can be found and removed"
         assert "namespace" not in metadata, "the user decides"
         text = yaml.safe_dump(document)
         assert not any(_REGISTRY.match(image) for image in re.findall(r"image: (\S+)", text))
@@ -111,8 +112,9 @@ def test_peer_defect_12_classes_selectors_and_constraints_name_what_is_published
     folder: Path, inventories: list[Inventory]
 ) -> None:
     devices = [entry.device for each in inventories for entry in each.entries]
-    published = {name for device in devices for name in (*device.attributes, *device.capacity)}
-    classes = _classes()
+    fenced = fencing.fence(devices, Authority.CONTROLLER)
+    published = {name for device in fenced for name in (*device.attributes, *device.capacity)}
+    classes = _classes(folder)
     for wanted in _requests(folder):
         assert wanted.device_class_name in classes
         for selector in (*wanted.selectors, *classes[wanted.device_class_name].spec.selectors):
@@ -130,7 +132,7 @@ def test_peer_defect_12_classes_selectors_and_constraints_name_what_is_published
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_no_selector_fails_on_any_device_of_its_class(folder: Path, inventories: list[Inventory]) -> None:
     """A selector that fails on one device stops the scheduling of the pod for the whole cluster."""
-    classes = _classes()
+    classes = _classes(folder)
     views = [cel.view("gpu.accel-dra.dev", entry.device) for each in inventories for entry in each.entries]
     for wanted in _requests(folder):
         for view in views:
@@ -143,8 +145,7 @@ def test_no_selector_fails_on_any_device_of_its_class(folder: Path, inventories:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    specs = [NodeSpec(name=name, hardware=hardware) for name, hardware in NODES.items()]
-    with Cluster(specs) as cluster:
+    with Cluster(sites.list_nodes(), ClusterOptions(controllers=1)) as cluster:
         cluster.wait_ready()
         cluster.create_namespace(NAMESPACE)
         yield cluster

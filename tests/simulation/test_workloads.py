@@ -35,8 +35,22 @@ def view(name: str, *got: Got, nodes: bool | None = None) -> View:
     return View(name, got, Contents({}, (NODE,) if has_nodes else ()))
 
 
-def report(*views: View, phase: str = "Running", message: str = "") -> Report:
-    return Report("example", "An example", phase, 0.1, message, views)
+def report(*views: View, phase: str = "Running", message: str = "", explanation: str = "") -> Report:
+    return Report("example", "An example", phase, 0.1, message, views, explanation=explanation)
+
+
+def place(driver: str, node: str = "node-1", **attributes: str) -> Got:
+    known = {"numa": vocabulary.NUMA_NODE, "root": vocabulary.PCIE_ROOT, "fabric": vocabulary.FABRIC_DOMAIN}
+    values = {known[key]: Attribute(string=value) for key, value in attributes.items()}
+    return Got("gpu", node, driver, PublishedDevice(name=driver, attributes=values))
+
+
+GPU, NIC = place("gpu", numa="0", root="pci0"), place("nic", numa="0", root="pci0")
+
+
+def group(*nodes: str, fabric: str = "f.1") -> Report:
+    members = {f"group-{index}": [place("gpu", node, fabric=fabric)] * 4 for index, node in enumerate(nodes)}
+    return report(*(view(name, *got) for name, got in members.items()))
 
 
 NO_MATCH = "no node can give request gpus 2 devices: 1 node: memory 80Gi, more than 500Gi asked"
@@ -49,7 +63,10 @@ KEPT: Mapping[str, Report] = {
     "two-requests": report(view("prefill", A), view("decode", B)),
     "extended-resource": report(view("main", A)),
     "same-numa-node": report(view("main", A, B)),
-    "unsatisfiable": report(phase="Pending", message=NO_MATCH),
+    "topology-pair": report(view("main", A, B)),
+    "gpu-with-nic": report(view("main", GPU, NIC)),
+    "node-group": group("a", "b", "c", "d"),
+    "unsatisfiable": report(phase="Pending", message=NO_MATCH, explanation="no node: memory 80Gi < 500Gi"),
 }
 
 
@@ -95,6 +112,13 @@ def test_a_container_without_its_device_or_its_node_is_a_problem(name: str) -> N
         ("two-requests", report(view("prefill", A), view("decode", A)), "both containers have the same GPU"),
         ("shared-gpu", report(view("server", A), view("profiler", B), view("logger")), "have different GPUs"),
         ("partition", report(view("main", WRONG_PART)), "the profile is '2g.20gb'"),
+        ("topology-pair", report(view("main", A, ELSEWHERE)), "interconnectDomain differs"),
+        ("gpu-with-nic", report(view("main", GPU, GPU)), "the devices are of {'gpu'}"),
+        ("gpu-with-nic", report(view("main", GPU, place("nic", numa="1", root="pci0"))), "numaNode differs"),
+        ("gpu-with-nic", report(view("main", GPU, place("nic", numa="0", root="pci1"))), "pcieRoot differs"),
+        ("node-group", group("a", "b", "c", "c"), "the group is on 3 nodes"),
+        ("node-group", group("a", "b", "c", "d", fabric=""), "fabricDomain differs"),
+        ("unsatisfiable", report(phase="Pending", message=NO_MATCH), "the controller does not say why: ''"),
         ("unsatisfiable", report(view("main", A)), "the pod is Running, though no device can satisfy its claim"),
         ("unsatisfiable", report(phase="Pending", message="waiting"), "nothing says why: 'waiting'"),
     ],

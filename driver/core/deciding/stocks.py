@@ -17,6 +17,7 @@ import msgspec
 
 from driver.core import allocator, fencing
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot
+from driver.core.deciding import wishes
 from driver.core.deciding.world import Chosen, Detail, Member, Refused
 from driver.model.claims import Allocation
 from driver.model.published import Attribute, PublishedDevice, PublishedSlice
@@ -79,19 +80,20 @@ class DeviceStock:
         self._snapshot = self._snapshot.with_claims(*added)
 
     def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
-        """Return the first of these nodes with devices for all claims of a member together."""
+        """Return the first of these nodes that fulfils most of what the policies of a member wish for."""
         if not self._pools:
             return Refused(_NOWHERE)
-        for node in nodes:
-            view = NodeView(node.metadata.name, node.metadata.labels)
-            try:
-                outcome = allocator.allocate(self._snapshot, view, member.claims)
-            except InvalidClaim as error:
-                return Refused(str(error))
-            if isinstance(outcome, Allocated):
-                return Chosen(node.metadata.name, outcome.allocations)
         views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes]
-        return Refused(Detail(partial(_explain, self._snapshot, views, member.claims, self._foreign)))
+        claims: Sequence[Claim] = member.claims
+        for claims in wishes.list_attempts(member):
+            for view in views:
+                try:
+                    outcome = allocator.allocate(self._snapshot, view, claims)
+                except InvalidClaim as error:
+                    return Refused(str(error))
+                if isinstance(outcome, Allocated):
+                    return Chosen(view.name, outcome.allocations)
+        return Refused(Detail(partial(_explain, self._snapshot, views, claims, self._foreign)))
 
     def take(self, claim: Claim, allocation: Allocation) -> None:
         """Let a claim hold devices, so that later choices leave them alone."""

@@ -11,8 +11,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from driver.simulation.access import NODES, PODS, Objects
+import msgspec
+
+from driver.simulation.access import NODES, PODS, Json, Objects
 from driver.simulation.caching import Cache
 from driver.simulation.events import Recorder, format_time
 from driver.simulation.kubelet.claims import Claims
@@ -23,6 +26,8 @@ from driver.simulation.kubelet.timings import Timings
 from driver.simulation.kubelet.watcher import Watcher
 from driver.simulation.loops import Loop
 from driver.simulation.runtime.containers import Runtime
+
+_NOT_READY: Final = "node.kubernetes.io/not-ready"
 
 
 def _now() -> datetime:
@@ -131,3 +136,6 @@ class Kubelet:
             "lastTransitionTime": moment,
         }
         self._objects.patch(NODES, node, {"status": {"conditions": [condition]}}, "status")
+        # The node lifecycle controller takes off the taint that a new node gets from the API server.
+        kept: list[Json] = [msgspec.to_builtins(each) for each in node.spec.taints if each.key != _NOT_READY]
+        self._objects.patch(NODES, node, {"spec": {"taints": kept}})

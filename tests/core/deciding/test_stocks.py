@@ -11,7 +11,7 @@ from driver.core.deciding.stocks import DeviceStock
 from driver.core.deciding.world import Chosen, Member, Refused
 from driver.model.claims import Allocation
 from driver.model.objects import ObjectMeta
-from driver.model.policies import Policy
+from driver.model.policies import Policy, Preference
 from driver.model.published import Attribute, PublishedDevice, PublishedSlice, PublishedSpec
 from driver.model.requests import (
     CelSelector,
@@ -160,3 +160,15 @@ def test_values_are_written_so_that_cel_finds_them_equal(attribute: Attribute) -
     (text,) = counted
     expression = f'device.attributes["accel-dra.dev"].rack == {text}'
     assert get(stock, claim("c", 1, expression))[1] == ["gpu-0"]
+
+
+def test_a_wish_that_can_be_fulfilled_elsewhere_wins_over_the_first_node() -> None:
+    link = {name: Attribute(string=name) for name in ("x", "y")}
+    apart = pool("a", device("gpu-0", interconnectDomain=link["x"]), device("gpu-1", interconnectDomain=link["y"]))
+    together = pool("b", *(device(f"gpu-{index}", interconnectDomain=link["x"]) for index in range(2)))
+    assert get(DeviceStock((apart, together), CLASSES), claim("c", 2))[0] == "b"
+    assert get(DeviceStock((apart,), CLASSES), claim("c", 2))[0] == "a", "a preference is given up"
+    required = Member((claim("c", 2),), (Policy(interconnect=Preference.REQUIRE),))
+    refused = DeviceStock((apart,), CLASSES).choose(required, NODES)
+    assert isinstance(refused, Refused)
+    assert "free devices are in two interconnect domains (1 of x, 1 of y)" in str(refused.message)
