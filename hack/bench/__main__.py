@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import decisions, nodes, vendors
+from hack.bench import cel, decisions, nodes, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "nodes")
+SUITES = ("decisions", "vendors", "nodes", "cel")
 
 
 @click.command()
@@ -42,6 +42,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             decisions.measure(report, min(count, 50))
         if "vendors" in (suites or SUITES):
             vendors.measure(report, min(count, 50))
+        if "cel" in (suites or SUITES):
+            cel.measure(report, min(count, 20))
         if "nodes" in (suites or SUITES):
             nodes.measure(report, options, count, cycles)
     except DriverError as error:

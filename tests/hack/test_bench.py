@@ -44,6 +44,7 @@ def test_every_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
         "resident memory, end",
         "snapshot, nvidia, hgx-h100-mig (56 devices)",
         "slices, first plan, 64 GPUs",
+        "cel: evaluate, three clauses",
     ):
         assert measured[name]["p50"] > 0
         assert name in done.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from driver.core import cel
 from driver.core.allocator import wording
 from driver.core.allocator.devices import Device
 from driver.core.allocator.plans import SelectorFailed
@@ -26,9 +27,7 @@ def describe(error: SelectorFailed, faulty: Sequence[Device], evaluate: Evaluate
         return str(error)
     expressions = error.wanted.shape.class_selectors if error.fault.is_of_class else error.wanted.shape.selectors
     expression = expressions[error.fault.index]
-    lacking = [device for device in faulty if _find_missing(expression, [device], evaluate) == missing.path] or [
-        error.device
-    ]
+    lacking = [device for device in faulty if _lacks(expression, device, missing.path, evaluate)] or [error.device]
     names = wording.listed([str(each) for each in lacking], 1)
     have = "has" if len(lacking) == 1 else "have"
     what = f"{names} {have} no {_KINDS.get(missing.kind, missing.kind)} {missing.domain}/{missing.name}"
@@ -39,31 +38,31 @@ def describe(error: SelectorFailed, faulty: Sequence[Device], evaluate: Evaluate
 
 def guard(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> str:
     """Return the expression with a test for everything that one of the devices lacks; empty if that does not help."""
-    guards: list[str] = []
+    guards: dict[str, MissingKey] = {}
     guarded = expression
     for _ in range(_MAX_GUARDS):
-        missing = _find_missing(guarded, devices, evaluate)
-        if missing is None:
+        error = _find_error(guarded, devices, evaluate)
+        if error is None:
             return guarded if guards else ""
-        if not missing or missing in guards:
+        if not isinstance(error, MissingKey) or not error.kind or error.path in guards:
             return ""
-        guards.append(missing)
-        guarded = " && ".join([*(f"has({each})" for each in guards), _group(expression)])
+        guards[error.path] = error
+        guarded = expression
+        for each in reversed(guards.values()):
+            guarded = cel.guard(guarded, each.domain, each.name, kind=each.kind)
     return ""
 
 
-def _group(expression: str) -> str:
-    """Put an expression in parentheses if something in it binds less than `&&`."""
-    return f"({expression})" if "||" in expression or "?" in expression else expression
-
-
-def _find_missing(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> str | None:
-    """Return what the first device lacks that the expression fails for; empty if it fails otherwise, None if never."""
+def _find_error(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> CelError | None:
+    """Return the error of the first device that the expression fails for, None if it fails for none."""
     for device in devices:
         try:
             evaluate(expression, device)
-        except MissingKey as error:
-            return error.path if error.kind else ""
-        except CelError:
-            return ""
+        except CelError as error:
+            return error
     return None
+
+
+def _lacks(expression: str, device: Device, path: str, evaluate: Evaluate) -> bool:
+    error = _find_error(expression, [device], evaluate)
+    return isinstance(error, MissingKey) and bool(error.kind) and error.path == path

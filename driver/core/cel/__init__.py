@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from driver.core.cel.devices import View, matches, view
 from driver.core.cel.errors import CelError, CompileError, EvaluationError, MissingKey
+from driver.core.cel.guards import guard
 from driver.core.cel.programs import (
     Program,
     admission_error,
@@ -26,6 +27,7 @@ __all__ = [
     "admission_error",
     "compile",
     "compile_selector",
+    "guard",
     "matches",
     "max_cost",
     "view",

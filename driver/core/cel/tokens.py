@@ -78,6 +78,18 @@ def scan(expression: str) -> list[Token]:
     return tokens
 
 
+def is_grouped(expression: str) -> bool:
+    """Say whether one pair of parentheses is around the whole expression. Raises `CompileError`."""
+    depth = 0
+    *found, _ = scan(expression)
+    for index, token in enumerate(found):
+        if token.kind is Kind.OPERATOR:
+            depth += (token.text in {"(", "[", "{"}) - (token.text in {")", "]", "}"})
+        if depth == 0:
+            return index == len(found) - 1 > 0
+    return False
+
+
 def _token(match: re.Match[str]) -> Token:
     text, position = match[0], match.start()
     if match.lastgroup == "name":

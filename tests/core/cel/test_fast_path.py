@@ -149,7 +149,7 @@ DEVICES: Final = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(BOOLEANS, DEVICES)
 def test_random_selectors_give_the_same_both_ways(expression: str, device: Device) -> None:
     try:
@@ -161,7 +161,7 @@ def test_random_selectors_give_the_same_both_ways(expression: str, device: Devic
     assert programs.max_cost(program) >= 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.text(max_size=30))
 def test_random_bytes_and_texts_give_only_our_errors(octets: bytes, text: str) -> None:
     for expression in (octets.decode(errors="replace"), octets.decode("latin-1"), text):
@@ -178,7 +178,7 @@ all exists map filter has cel bind optional of none x y size matches b'z' r'\\d'
 TOKENS: Final = WORDS.split()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(TOKENS), max_size=14).map(" ".join))
 def test_random_tokens_give_only_our_errors(expression: str) -> None:
     try:
