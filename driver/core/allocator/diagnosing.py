@@ -179,7 +179,7 @@ def _find_short_counter(case: Case, device: Device) -> int | None:
     """Return the position of the first counter of which too little is left for a device."""
     usage = case.usage_of(device)
     share = usage.shared.get(device.name)
-    if not device.counters or (device.is_shareable and device.capacities and share is not None and share.counted):
+    if not device.draws_counters or (device.is_shareable and share is not None and share.counted):
         return None
     free = usage.free(case.pools[device.id[:2]].generation)
     overdrawn = next((position for position, left in enumerate(free) if left < 0), None)
