@@ -214,15 +214,15 @@ class _Checker:
     def list_(self, node: ListOf) -> Type:
         joined: Type | None = None
         for element, optional in node.elements:
-            joined = self._join(element, joined, self._unwrapped(element, optional=optional))
+            joined = self._join(joined, self._unwrapped(element, optional=optional))
         return list_of(joined or self.bindings.fresh())
 
     def map_(self, node: MapOf) -> Type:
         keys: Type | None = None
         values: Type | None = None
         for key, value, optional in node.entries:
-            keys = self._join(key, keys, self.check(key))
-            values = self._join(value, values, self._unwrapped(value, optional=optional))
+            keys = self._join(keys, self.check(key))
+            values = self._join(values, self._unwrapped(value, optional=optional))
         return map_of(keys or self.bindings.fresh(), values or self.bindings.fresh())
 
     def _unwrapped(self, node: Node, *, optional: bool) -> Type:
@@ -233,13 +233,11 @@ class _Checker:
             raise CompileError(f"expected type 'optional_type({type_})' but found '{type_}'", node.position)
         return type_.parameters[0]
 
-    def _join(self, node: Node, previous: Type | None, current: Type) -> Type:
+    def _join(self, previous: Type | None, current: Type) -> Type:
+        """Return the type of elements of both types; that they differ is allowed below `format` only (validating)."""
         if previous is None:
             return current
-        if not self.bindings.fits(previous, current):
-            expected, found = self.bindings.resolve(previous), self.bindings.resolve(current)
-            raise CompileError(f"expected type '{expected}' but found '{found}'", node.position)
-        return typesystem.most_general(previous, current)
+        return typesystem.most_general(previous, current) if self.bindings.fits(previous, current) else DYN
 
     def message(self, node: Message) -> Type:
         name = node.name.removeprefix(".")

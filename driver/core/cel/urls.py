@@ -126,7 +126,7 @@ def _authority(text: str, authority: str) -> tuple[str, str]:
         _check_literal(text, inside)
     else:
         inside, colon, digits = host.rpartition(":")
-        port = colon + digits
+        port = f":{digits}" if colon else ""
         if ":" in inside:
             raise _fail(text, "too many colons in host")
     if not _PORT.fullmatch(port):
