@@ -105,8 +105,9 @@ def test_node_commands_name_what_exists(block: Block) -> None:
         words = split(command)
         if words[0] == "kubectl":
             assert words[1:3] == ["-n", "accel-dra"]
-            target = next(word for word in words if word.startswith("daemonset/"))
-            assert ("DaemonSet", target.partition("/")[2]) in installed
+            kinds = {"daemonset": "DaemonSet", "deployment": "Deployment"}
+            kind, _, name = next(word for word in words if "/" in word).partition("/")
+            assert (kinds[kind], name) in installed
             words = words[words.index("--") + 1 :] if "--" in words else []
         if words:
             parse_our_command(words)
