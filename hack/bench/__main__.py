@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import cel, decisions, nodes, vendors
+from hack.bench import cel, controller, decisions, nodes, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "nodes", "cel")
+SUITES = ("decisions", "vendors", "nodes", "cel", "controller")
 
 
 @click.command()
@@ -22,6 +22,7 @@ SUITES = ("decisions", "vendors", "nodes", "cel")
 @click.option("--kubeconfig", default="", help="Run against this API server instead of the embedded one.")
 @click.option("--node", default="bench-node", show_default=True, help="Name of an existing Node of that cluster.")
 @click.option("--driver", default="gpu.accel-dra.dev", show_default=True, help="DRA driver name.")
+@click.option("--nodes", "cluster", default=1000, show_default=True, help="Nodes of the controller's cluster.")
 @click.option("--socket", default="", help="Measure the plugin that already serves here (any DRA driver).")
 @click.option("--json", "json_file", default="", help="Write the figures to this file, too.")
 def main(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -31,6 +32,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     kubeconfig: str,
     node: str,
     driver: str,
+    cluster: int,
     socket: str,
     json_file: str,
 ) -> None:
@@ -46,6 +48,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             cel.measure(report, min(count, 20))
         if "nodes" in (suites or SUITES):
             nodes.measure(report, options, count, cycles)
+        if "controller" in (suites or SUITES):
+            controller.measure(report, cluster, count)
     except DriverError as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -32,7 +32,19 @@ def test_a_figure_is_the_median_and_the_99th_percentile() -> None:
 
 def test_every_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "hack.bench", "--count", "3", "--cycles", "5", "--json", str(figures)]
+    command = [
+        sys.executable,
+        "-m",
+        "hack.bench",
+        "--count",
+        "3",
+        "--cycles",
+        "5",
+        "--nodes",
+        "2",
+        "--json",
+        str(figures),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     measured = {figure["name"]: figure for figure in json.loads(figures.read_text())["figures"]}
@@ -45,6 +57,9 @@ def test_every_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
         "snapshot, nvidia, hgx-h100-mig (56 devices)",
         "slices, first plan, 64 GPUs",
         "cel: evaluate, three clauses",
+        "claim to allocation, 2 nodes",
+        "claims at once, 2 nodes",
+        "controller memory, 2 nodes",
     ):
         assert measured[name]["p50"] > 0
         assert name in done.stdout

@@ -253,3 +253,68 @@ def test_manifests_are_applied_in_a_namespace_of_choice(world: World) -> None:
     document: Body = {"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
     manifests.apply(world.objects, [document, document], "team")
     assert world.objects.get(PODS, "p", "team").metadata.namespace == "team"
+
+
+def allocate_elsewhere(world: World, name: str, node: str) -> None:
+    """Allocate a claim as another allocator does."""
+    claim = world.objects.get(CLAIMS, name, "default")
+    fields = [{"key": "metadata.name", "operator": "In", "values": [node]}]
+    result: Body = {"request": "r", "driver": DRIVER, "pool": node, "device": "gpu-0"}
+    allocation: Body = {
+        "devices": {"results": [result]},
+        "nodeSelector": {"nodeSelectorTerms": [{"matchFields": fields}]},
+        "allocationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    world.objects.change(CLAIMS, claim, {"status": {"allocation": allocation}}, "status")
+
+
+def fence(world: World, name: str) -> None:
+    """Taint all devices of a node, so that the scheduler allocates none."""
+    found = world.objects.get(SLICES, f"slice-{name}")
+    devices: list[Json] = [
+        {"name": each.name, "taints": [{"key": "theirs", "effect": "NoSchedule"}]} for each in found.spec.devices
+    ]
+    world.objects.change(SLICES, found, {"spec": {"devices": devices}})
+
+
+def test_a_claim_that_somebody_else_allocates_is_reserved_and_its_pod_bound_there(world: World) -> None:
+    for name in ("a", "b"):
+        world.node(name, 1)
+        fence(world, name)
+    world.device_class()
+    world.claim("c")
+    pod = world.pod("p", "c")
+    assert world.refusal("p")[0] == "Unschedulable"
+    allocate_elsewhere(world, "c", "b")
+    assert world.wait_bound("p") == "b"
+    assert world.objects.get(CLAIMS, "c", "default").is_reserved_for(pod.metadata.uid)
+
+
+def test_an_allocation_that_keeps_the_pod_from_all_nodes_where_it_can_run_is_cleared(world: World) -> None:
+    world.node("a", 1)
+    world.node("b", 1, disk="ssd")
+    for name in ("a", "b"):
+        fence(world, name)
+    world.device_class()
+    world.claim("c")
+    world.pod("p", "c", nodeSelector={"disk": "ssd"})
+    world.refusal("p")
+    allocate_elsewhere(world, "c", "a")
+    wait_until(lambda: world.objects.get(CLAIMS, "c", "default").status.allocation is None, "the claim to be cleared")
+    allocate_elsewhere(world, "c", "b")
+    assert world.wait_bound("p") == "b"
+
+
+def test_an_allocation_that_another_pod_uses_is_not_cleared(world: World) -> None:
+    world.node("a", 1)
+    world.node("b", 1, disk="ssd")
+    world.device_class()
+    world.claim("c")
+    world.pod("first", "c", nodeSelector={"kubernetes.io/hostname": "none"})
+    world.refusal("first")
+    allocate_elsewhere(world, "c", "a")
+    world.pod("user", "c")
+    assert world.wait_bound("user") == "a"
+    world.pod("second", "c", nodeSelector={"disk": "ssd"})
+    world.refusal("second")
+    assert world.objects.get(CLAIMS, "c", "default").status.allocation is not None
