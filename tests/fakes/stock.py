@@ -46,13 +46,13 @@ class Stock:
             if claim.status.allocation is not None:
                 self.take(claim, claim.status.allocation)
 
-    def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
+    def choose(self, member: Member, nodes: Mapping[str, ClusterNode]) -> Chosen | Refused:
         self.asked += 1
         for node in nodes:
-            free = self._free(node.metadata.name)
+            free = self._free(node)
             wanted = [_count(claim) for claim in member.claims]
             if sum(wanted) <= len(free):
-                return Chosen(node.metadata.name, tuple(self._cut(member.claims, wanted, free, node.metadata.name)))
+                return Chosen(node, tuple(self._cut(member.claims, wanted, free, node)))
         return Refused(f"{len(nodes)} nodes: too few devices are free")
 
     def take(self, claim: Claim, allocation: Allocation) -> None:

@@ -76,7 +76,7 @@ def _list_domains(searching: Placement, unit: Unit, within: str) -> Iterator[_Do
             yield _Domain(value, by_attribute[value], members)
         return
     by_label = _count_by_label(searching, within)
-    labels = {node.metadata.name: node.metadata.labels.get(within, "") for node in searching.nodes}
+    labels = {name: node.metadata.labels.get(within, "") for name, node in searching.nodes.items()}
     placed = [
         frozenset(labels.get(node, "") for node in placing.name_nodes([allocation]) or ())
         for allocation in _allocations(unit)
@@ -92,10 +92,10 @@ def _allocations(unit: Unit) -> list[Allocation]:
 def _count_by_label(searching: Placement, label: str) -> dict[str, dict[str, int]]:
     counts = searching.stock.count_free().get("", {})
     found: dict[str, dict[str, int]] = {}
-    for node in searching.nodes:
+    for name, node in searching.nodes.items():
         value = node.metadata.labels.get(label)
         if value is not None:
-            found.setdefault(value, {})[node.metadata.name] = counts.get(node.metadata.name, 0)
+            found.setdefault(value, {})[name] = counts.get(name, 0)
     return found
 
 

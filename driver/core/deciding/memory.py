@@ -39,7 +39,8 @@ class Memory:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._refusals: dict[tuple[str, str], _Refusal] = {}
+        self._refusals: dict[str, dict[str, _Refusal]] = {}
+        """By UID of the claim and node."""
         self._granted: dict[str, str] = {}
         self._idle: dict[str, float] = {}
 
@@ -49,15 +50,19 @@ class Memory:
         for uid, node in self._granted.items():
             claim = known.get(uid)
             if claim is not None and claim.status.allocation is None and consumers.get(demands.key(claim)):
-                before = self._refusals.get((uid, node), _Refusal(0, 0.0))
-                self._refusals[uid, node] = _Refusal(before.count + 1, now)
+                own = self._refusals.setdefault(uid, {})
+                own[node] = _Refusal(own[node].count + 1 if node in own else 1, now)
         self._granted = dict(_find_unreserved(known.values()))
-        self._refusals = {
-            place: refusal
-            for place, refusal in self._refusals.items()
-            if place[0] in known and now < refusal.at + self._patience.refusal
-        }
+        self._forget_refusals(known, now)
         self._idle = {uid: since for uid, since in self._idle.items() if uid in known}
+
+    def _forget_refusals(self, known: Mapping[str, Claim], now: float) -> None:
+        kept = {
+            uid: {node: each for node, each in own.items() if now < each.at + self._patience.refusal}
+            for uid, own in self._refusals.items()
+            if uid in known
+        }
+        self._refusals = {uid: own for uid, own in kept.items() if own}
 
     def note_granted(self, bundle: Bundle) -> None:
         """Remember allocations that were written just now."""
@@ -70,17 +75,15 @@ class Memory:
         self._granted.pop(claim.metadata.uid, None)
         self._idle.pop(claim.metadata.uid, None)
 
-    def is_barred(self, claim: Claim, node: str) -> bool:
-        """Say whether the node is passed over for the claim while there are others."""
-        return (claim.metadata.uid, node) in self._refusals
+    def list_barred(self, claim: Claim) -> Mapping[str, float]:
+        """Return the nodes that are passed over for a claim while there are others.
 
-    def retry_at(self, claim: Claim, node: str) -> float:
-        """Return when the node may be tried again if there is no other: sooner than it is forgotten, but not often."""
-        refusal = self._refusals.get((claim.metadata.uid, node))
-        if refusal is None:
-            return 0.0
-        pause: float = min(_FIRST_RETRY_SECONDS * 2 ** (refusal.count - 1), self._patience.refusal)
-        return refusal.at + pause
+        With each: when it may be tried again if there is no other, sooner than it is forgotten, but not often.
+        """
+        return {
+            node: refusal.at + min(_FIRST_RETRY_SECONDS * 2 ** (refusal.count - 1), self._patience.refusal)
+            for node, refusal in self._refusals.get(claim.metadata.uid, {}).items()
+        }
 
     def remaining_grace(self, claim: Claim, now: float) -> float:
         """Return the seconds until the grace time of an allocation without a user ends; 0 once it is over."""

@@ -79,11 +79,11 @@ class DeviceStock:
         self._held.update((claim.metadata.uid, claim) for claim in added)
         self._snapshot = self._snapshot.with_claims(*added)
 
-    def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
+    def choose(self, member: Member, nodes: Mapping[str, ClusterNode]) -> Chosen | Refused:
         """Return the first of these nodes that fulfils most of what the policies of a member wish for."""
         if not self._pools:
             return Refused(_NOWHERE)
-        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes]
+        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes.values()]
         claims: Sequence[Claim] = member.claims
         for claims in wishes.list_attempts(member):
             for view in views:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -174,7 +174,7 @@ class Stock(Protocol):
     def hold(self, claims: Iterable[Claim]) -> None:
         """Let exactly these claims hold what is allocated to them."""
 
-    def choose(self, member: Member, nodes: Sequence[ClusterNode]) -> Chosen | Refused:
+    def choose(self, member: Member, nodes: Mapping[str, ClusterNode]) -> Chosen | Refused:
         """Return the best of these nodes with devices for all claims of a member together.
 
         Raises `InvalidInput` if a claim is wrong in itself, whatever the node.

@@ -28,7 +28,7 @@ from driver.model.workloads import ClusterNode
 
 DRIVER = "gpu.accel-dra.dev"
 CLASSES = {"any": DeviceClass(metadata=ObjectMeta(name="any"))}
-NODES = [ClusterNode(metadata=ObjectMeta(name=name)) for name in ("a", "b")]
+NODES = {name: ClusterNode(metadata=ObjectMeta(name=name)) for name in ("a", "b")}
 BROKEN = DeviceTaint(key="accel-dra.dev/unhealthy", effect="NoSchedule")
 
 
