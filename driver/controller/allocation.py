@@ -55,10 +55,13 @@ class Devices:
             if len(self._policies) > 2 * self._caches.sizes.claims + _FEW:
                 self._policies = {}
             return
-        self._slices, self._classes = self._caches.slices(), self._caches.classes()
+        classes = self._caches.classes()
+        same = classes == self._classes
+        self._slices, self._classes = self._caches.slices(), classes
         self._stock = DeviceStock(self._handovers.leave_out(self._slices, self._clock()), self._classes)
-        self._all = Snapshot(self._slices, self._classes)
-        self._policies = {}
+        # Pools whose slices have not changed stay compiled.
+        self._all = self._all.with_slices(self._slices) if same else Snapshot(self._slices, classes)
+        self._policies = self._policies if same else {}
         self._version = version
 
     @property

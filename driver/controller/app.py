@@ -35,7 +35,7 @@ from driver.kube.allocations import StoredClaims
 from driver.kube.client import Client
 from driver.kube.events import EventWriter
 from driver.kube.lease import Elector, StoredLease
-from driver.model.occurrences import ClusterUnavailable, LeadershipChanged
+from driver.model.occurrences import LeadershipChanged
 from driver.telemetry.controller_metrics import ControllerMetrics
 from driver.telemetry.endpoint import Endpoint
 
@@ -153,7 +153,7 @@ class Controller:
             future.result()
 
     def _complain(self, error: Exception) -> None:
-        self._teller.tell(ClusterUnavailable(str(error)))
+        self._teller.tell_failure(error)
 
     def _make_endpoint(self) -> Endpoint | None:
         if not self._settings.metrics_address:

@@ -27,7 +27,6 @@ from driver.model.occurrences import (
     AllocationFailed,
     AllocationReturned,
     ClaimAllocated,
-    ClusterUnavailable,
 )
 from driver.telemetry.controller_metrics import ControllerMetrics
 
@@ -96,7 +95,7 @@ class Leader:
                 pause = 0.0
             except Exception as error:  # noqa: BLE001 - the leader must not end: it tells and tries again
                 self._failures += 1
-                self._parts.teller.tell(ClusterUnavailable(f"{type(error).__name__}: {error}"))
+                self._parts.teller.tell_failure(error)
                 pause = min(_FIRST_PAUSE * 2.0 ** min(self._failures, 16), _LONGEST_PAUSE)
                 self._parts.pulse.rest(pause)
             self._parts.pulse.wait(pause)

@@ -10,8 +10,9 @@ from typing import Final
 
 from driver.core.deciding.world import Reason, Waiting
 from driver.kube.events import EventWriter, Happening, Regarding
+from driver.model.errors import DriverError
 from driver.model.objects import ObjectMeta
-from driver.model.occurrences import ClaimWaits, Occurrence
+from driver.model.occurrences import ClaimWaits, ClusterUnavailable, Occurrence
 from driver.model.wanted import Claim
 from driver.telemetry import logs
 from driver.telemetry.controller_metrics import ControllerMetrics
@@ -33,6 +34,12 @@ class Teller:
         """Log and count one occurrence."""
         logs.log_occurrence(occurrence)
         self._metrics.count(occurrence)
+
+    def tell_failure(self, error: Exception) -> None:
+        """Say that something went wrong that is tried again; a defect of ours comes with the place where it is."""
+        self.tell(ClusterUnavailable(str(error) or type(error).__name__))
+        if not isinstance(error, DriverError):
+            logs.LOGGER.error("defect in the controller", exc_info=error)
 
     def tell_waiting(self, waiting: Waiting) -> None:
         """Say on a claim, and on the pod that waits for it, why it is not allocated."""
