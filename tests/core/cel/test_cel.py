@@ -8,6 +8,7 @@ import pytest
 
 from driver.core import cel
 from driver.core.cel.values import Uint
+from driver.model.published import Attribute, PublishedDevice
 from driver.model.slices import Device, DeviceAttribute, DeviceCapacity
 
 DEVICE = Device(
@@ -278,3 +279,43 @@ def test_half_a_surrogate_pair_is_an_error_of_ours() -> None:
             _value(expression, object="\ud800")
     with pytest.raises(cel.CompileError, match="no valid Unicode"):
         cel.compile("object.matches('\ud800')")
+
+
+LISTED = PublishedDevice(
+    "gpu-0",
+    attributes={
+        "a/s": Attribute(strings=("x", "y")),
+        "a/i": Attribute(ints=(1, 2)),
+        "a/b": Attribute(bools=(True,)),
+        "a/v": Attribute(versions=("1.2.3",)),
+        "a/one": Attribute(string="z"),
+        "a/n": Attribute(int_=3),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ('s.includes("x")', True),
+        ('s.includes("q")', False),
+        ("i.includes(2)", True),
+        ("b.includes(true)", True),
+        ('v.includes(semver("1.2.3"))', True),
+        ('one.includes("z")', True),
+        ("one.includes(3)", False),
+        ("n.includes(3)", True),
+        ('s == ["x", "y"]', True),
+        ("i.size() == 2", True),
+        ('s.exists(text, text == "y")', True),
+    ],
+)
+def test_list_attributes_are_lists_under_the_gate(rest: str, expected: bool) -> None:
+    program = cel.compile_selector(f'device.attributes["a"].{rest}', list_attributes=True)
+    assert cel.matches(program, cel.view("a", LISTED, list_attributes=True)) is expected
+
+
+def test_list_attributes_fail_every_expression_without_the_gate() -> None:
+    program = cel.compile_selector('device.driver == "a"')
+    with pytest.raises(cel.EvaluationError, match="a/s: unsupported attribute value"):
+        cel.matches(program, cel.view("a", LISTED))
