@@ -15,7 +15,7 @@ from driver.core.allocator.pools import DevicePool, Fault
 from driver.core.allocator.reporting import SILENT, Reporter
 from driver.core.allocator.requests import compile_claim
 from driver.core.allocator.search import Outcome, Search
-from driver.core.allocator.snapshots import Snapshot
+from driver.core.allocator.snapshots import Books, Snapshot
 from driver.core.allocator.tracking import Ledger
 from driver.model.wanted import Claim
 
@@ -48,32 +48,41 @@ def allocate(
     plan = make_plan(pools, compiled, snapshot.usage, snapshot.evaluate)
     if not reporter.is_silent:
         reporter.planned(plan)
-    search, steps = _start(plan, snapshot, order, reporter)
-    outcome = Outcome.NONE if search is None else search.run(max_steps)
+    search, outcome, steps = search_first(plan, snapshot, order, reporter, max_steps)
     if search is None or outcome is not Outcome.FOUND:
-        steps += search.steps if search else 0
-        return Unsatisfiable(_find_message(pools), steps, is_proven=outcome is Outcome.NONE)
+        return Unsatisfiable(find_message(pools), steps, is_proven=outcome is Outcome.NONE)
     return _describe(plan, search, node)
 
 
-def _start(plan: Plan, snapshot: Snapshot, order: CandidateOrder, reporter: Reporter) -> tuple[Search | None, int]:
+def search_first(
+    plan: Plan, books: Books, order: CandidateOrder = FIRST_FIT, reporter: Reporter = SILENT, max_steps: int = MAX_STEPS
+) -> tuple[Search | None, Outcome, int]:
+    """Return the search that found the first answer, how it ended, and the steps made. Raises `InvalidClaim`."""
+    search, steps = _start(plan, books, order, reporter)
+    if search is None:
+        return None, Outcome.NONE, steps
+    outcome = search.run(max_steps)
+    return search, outcome, steps + search.steps
+
+
+def _start(plan: Plan, books: Books, order: CandidateOrder, reporter: Reporter) -> tuple[Search | None, int]:
     """Return a search that is worth going on with, or None if there is no answer; and the steps made until then."""
     shortage = bounds.find_shortage(plan)
     if shortage is not None and not plan.may_abort:
         _tell(reporter, shortage)
         return None, 0
-    search = Search(plan, _open_ledger(plan, snapshot), order, reporter, is_thorough=plan.may_abort)
+    search = Search(plan, open_ledger(plan, books), order, reporter, is_thorough=plan.may_abort)
     outcome = search.run(_MAX_THOROUGH_STEPS if plan.may_abort else _EASY_STEPS)
     if outcome is not Outcome.UNDECIDED:
         return (search if outcome is Outcome.FOUND else None), search.steps
     if plan.may_abort:
         search.be_quick()
         return search, 0
-    narrowed = bounds.prove(plan, snapshot.usage, with_lists=snapshot.list_attributes)
+    narrowed = bounds.prove(plan, books.usage, with_lists=books.list_attributes)
     if not isinstance(narrowed, Plan):
         _tell(reporter, narrowed)
         return None, search.steps
-    return Search(narrowed, _open_ledger(narrowed, snapshot), order, reporter), search.steps
+    return Search(narrowed, open_ledger(narrowed, books), order, reporter), search.steps
 
 
 def _tell(reporter: Reporter, proof: Proof) -> None:
@@ -81,11 +90,13 @@ def _tell(reporter: Reporter, proof: Proof) -> None:
         reporter.proved(proof)
 
 
-def _open_ledger(plan: Plan, snapshot: Snapshot) -> Ledger:
-    return Ledger(plan.pools, plan.claims, snapshot.usage, with_lists=snapshot.list_attributes)
+def open_ledger(plan: Plan, books: Books) -> Ledger:
+    """Return the books of a new search."""
+    return Ledger(plan.pools, plan.claims, books.usage, with_lists=books.list_attributes)
 
 
-def _find_message(pools: Sequence[DevicePool]) -> str:
+def find_message(pools: Sequence[DevicePool]) -> str:
+    """Say which pools of a node are invalid; empty if none is."""
     broken = [f"{pool} ({pool.reason})" for pool in pools if pool.fault is Fault.INVALID]
     return f"invalid resource pools were encountered: {', '.join(broken)}" if broken else ""
 

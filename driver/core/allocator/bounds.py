@@ -108,7 +108,7 @@ def narrow(plan: Plan, *, with_lists: bool) -> Plan | Proof:
     while True:
         before = sum(len(each.devices) for alternatives in plan.options for each in alternatives)
         for claim in plan.claims:
-            for rule in claim.rules:
+            for rule in claim.written_rules:
                 found = _apply(plan, rule, with_lists=with_lists)
                 if not isinstance(found, Plan):
                     return found
@@ -222,7 +222,7 @@ def find_group_shortage(plan: Plan, *, with_lists: bool) -> TooFewGroups | None:
     """Return an attribute whose values have too few devices for all the sets that claims want of one value each."""
     wanted: dict[str, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
     for claim in plan.claims:
-        for rule in claim.rules[:1]:
+        for rule in claim.written_rules[:1]:
             slots = tuple(slot for slot, each in enumerate(plan.slots) if _always_concerns(each, rule))
             if rule.is_match and slots and not any(_is_admin(plan, slot) for slot in slots):
                 wanted[rule.attribute].append((_least_of(plan, slots), slots))

@@ -6,7 +6,7 @@ selector that fails is remembered and only counts when its device is reached.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,11 +41,17 @@ class Candidates:
 
 def find(pool: DevicePool, shape: Shape, evaluate: Evaluate) -> Candidates:
     """Return the candidates of a pool."""
+    return keep(pool, shape, lambda pool, shape: _find(pool, shape, evaluate))
+
+
+def keep(pool: DevicePool, shape: Shape, search: Callable[[DevicePool, Shape], Candidates]) -> Candidates:
+    """Return the candidates of a pool; what has to be searched for is kept with it."""
     found = pool.by_shape.get(shape)
     if not isinstance(found, Candidates):
+        found = search(pool, shape)
         if len(pool.by_shape) >= _MAX_SHAPES:
             pool.by_shape.clear()
-        found = pool.by_shape[shape] = _find(pool, shape, evaluate)
+        pool.by_shape[shape] = found
     return found
 
 

@@ -25,7 +25,17 @@ _EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
 class Device:
     """One published device, ready to be tried."""
 
-    __slots__ = ("_capacities", "cel_view", "counters", "draws_counters", "id", "published", "slice", "taints")
+    __slots__ = (
+        "_capacities",
+        "cel_view",
+        "counters",
+        "draws_counters",
+        "id",
+        "is_sound",
+        "published",
+        "slice",
+        "taints",
+    )
 
     def __init__(self, published: PublishedDevice, owner: PublishedSlice, counters: Consumption) -> None:
         self.published = published
@@ -37,6 +47,8 @@ class Device:
         self.taints: tuple[DeviceTaint, ...] = tuple(each for each in published.taints if each.effect in _EFFECTS)
         self.cel_view: object = None
         """Kept by `selectors`: the device as expressions see it."""
+        self.is_sound: bool | None = None
+        """Kept by `contents`: CEL can read all of its attributes and capacities."""
         self._capacities: tuple[Capacity, ...] | None = None
 
     def __str__(self) -> str:

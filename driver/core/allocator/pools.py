@@ -173,7 +173,7 @@ class PoolIndex:
         return [key for key in keys if self.pools[key].is_replaced(node)]
 
     @cached_property
-    def _unfit(self) -> dict[PoolKey, DevicePool]:
+    def unfit(self) -> dict[PoolKey, DevicePool]:
         """Pools that are unfit for nodes for which they have no slice: their counters are looked at for every node."""
         views = {key: pool.elsewhere for key, pool in self.pools.items() if not pool.is_wide}
         return {key: view for key, view in views.items() if view is not None and view.fault}
@@ -188,7 +188,7 @@ class PoolIndex:
 
     def _gather(self, node: NodeView) -> tuple[DevicePool, ...]:
         views = {key: self.pools[key].see(node) for key in (*self._by_node.get(node.name, ()), *self._wide)}
-        found = {**self._unfit, **views}
+        found = {**self.unfit, **views}
         seen = [view for key in sorted(found) if (view := found[key]) is not None]
         return tuple(sorted(seen, key=lambda view: view.has_binding_conditions))
 

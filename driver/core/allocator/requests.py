@@ -7,7 +7,7 @@ names, so what is found out for one holds for all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -39,13 +39,18 @@ class ShapeKey:
 class Shape:
     """A `ShapeKey` that is compared by identity: equal keys give the same object, see `make_shape`."""
 
-    __slots__ = ("asked", "class_selectors", "selectors", "tolerations")
+    __slots__ = ("asked", "class_selectors", "key", "selectors", "tolerations")
 
     def __init__(self, key: ShapeKey) -> None:
+        self.key = key
         self.class_selectors = key.class_selectors
         self.selectors = key.selectors
         self.tolerations = key.tolerations
         self.asked: Amounts = {name: quantities.parse(text, name) for name, text in key.capacity}
+
+    def tolerating(self, tolerations: tuple[Toleration, ...]) -> Shape:
+        """Return the shape that tolerates more."""
+        return make_shape(replace(self.key, tolerations=(*self.tolerations, *tolerations)))
 
 
 @lru_cache(maxsize=4096)
@@ -88,6 +93,8 @@ class Rule:
     attribute: str
     is_match: bool
     """matchAttribute; else distinctAttribute."""
+    is_of_policy: bool = False
+    """Not written in the claim but required by its policy; see `requirements`."""
 
     def concerns(self, wanted: Wanted) -> bool:
         """Say whether it is about a request."""
@@ -104,13 +111,30 @@ class CompiledClaim:
     shape: tuple[object, ...] = field(repr=False)
     """Hashable; equal for claims that only differ in their names."""
 
+    @property
+    def written_rules(self) -> tuple[Rule, ...]:
+        """The constraints that the claim itself has."""
+        return tuple(rule for rule in self.rules if not rule.is_of_policy)
 
-def compile_claim(claim: Claim, position: int, classes: Classes) -> CompiledClaim:
-    """Compile one claim. Raises `InvalidClaim` for the first thing in it that no node can satisfy."""
+
+def compile_claim(
+    claim: Claim, position: int, classes: Classes, tolerations: tuple[Toleration, ...] = ()
+) -> CompiledClaim:
+    """Compile one claim; `tolerations` are the allocator's own, which come to those of every request.
+
+    Raises `InvalidClaim` for the first thing in it that no node can satisfy.
+    """
     spec = claim.spec.devices
     slots = tuple(_compile_request(claim, position, request, classes) for request in spec.requests)
+    if tolerations:
+        slots = tuple(_tolerate(slot, tolerations) for slot in slots)
     rules = tuple(_compile_rule(claim, position, index, each) for index, each in enumerate(spec.constraints))
     return CompiledClaim(claim, slots, rules, _shape(slots, rules))
+
+
+def _tolerate(slot: Slot, tolerations: tuple[Toleration, ...]) -> Slot:
+    alternatives = tuple(replace(each, shape=each.shape.tolerating(tolerations)) for each in slot.alternatives)
+    return replace(slot, alternatives=alternatives)
 
 
 def _compile_request(claim: Claim, position: int, request: Request, classes: Classes) -> Slot:

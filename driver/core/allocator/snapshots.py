@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 from driver.core.allocator import selectors
 from driver.core.allocator.pools import PoolIndex
@@ -17,6 +18,25 @@ from driver.core.allocator.usage import Usage
 from driver.model.published import PublishedSlice
 from driver.model.requests import DeviceClass
 from driver.model.wanted import Claim
+
+
+class Books(Protocol):
+    """What a search must know besides slices and claims: a snapshot, or an index that follows the cluster."""
+
+    @property
+    def usage(self) -> Usage:
+        """What allocated claims hold."""
+        ...
+
+    @property
+    def evaluate(self) -> Evaluate:
+        """How a selector is asked about a device."""
+        ...
+
+    @property
+    def list_attributes(self) -> bool:
+        """Whether constraints understand lists."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

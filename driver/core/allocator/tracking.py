@@ -17,7 +17,8 @@ from driver.core.allocator.devices import Device
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.pools import DevicePool
 from driver.core.allocator.reasons import Code
-from driver.core.allocator.requests import CompiledClaim, Wanted
+from driver.core.allocator.requests import CompiledClaim, Rule, Wanted
+from driver.core.allocator.requirements import Requirement
 from driver.core.allocator.usage import PoolUsage, Usage
 
 
@@ -57,6 +58,10 @@ class _Stock:
         """For each counter the choices that take of it."""
 
 
+def _make(rule: Rule, *, with_lists: bool) -> Constraint:
+    return (Requirement if rule.is_of_policy else Constraint)(rule, with_lists=with_lists)
+
+
 class Ledger:
     """What is held while claims are searched for."""
 
@@ -70,7 +75,7 @@ class Ledger:
         """Why `take` refused last."""
         self.refused_by: Constraint | None = None
         self._claims = claims
-        self._constraints = [[Constraint(rule, with_lists=with_lists) for rule in claim.rules] for claim in claims]
+        self._constraints = [[_make(rule, with_lists=with_lists) for rule in claim.rules] for claim in claims]
         self._concerned: dict[tuple[int, str], tuple[Constraint, ...]] = {}
         self._stocks = {pool.key: _Stock(pool, usage.of_pool(pool.key)) for pool in pools if not pool.fault}
         self._holders: dict[Device, dict[int, int]] = {}
@@ -187,7 +192,7 @@ class Ledger:
 
     def _abort_if_all(self, claim: int, wanted: Wanted, device: Device) -> None:
         """A claim for all devices that its own constraint forbids to be had together makes no sense anywhere."""
-        if wanted.is_all:
+        if wanted.is_all and not (self.refused_by and self.refused_by.rule.is_of_policy):
             who = f"claim {self._claims[claim].claim}, request {wanted.name}"
             what = f"cannot add device {device} because a claim constraint would not be satisfied"
             raise InvalidClaim(f"{who}: {what}", Code.CONSTRAINT_UNSATISFIED)
