@@ -58,7 +58,7 @@ class Devices:
         classes = self._caches.classes()
         same = classes == self._classes
         self._slices, self._classes = self._caches.slices(), classes
-        self._stock = DeviceStock(self._handovers.leave_out(self._slices, self._clock()), self._classes)
+        self._stock.put_devices(self._handovers.leave_out(self._slices, self._clock()), classes)
         # Pools whose slices have not changed stay compiled.
         self._all = self._all.with_slices(self._slices) if same else Snapshot(self._slices, classes)
         self._policies = self._policies if same else {}

@@ -40,7 +40,8 @@ class Stock:
         self.held: dict[str, frozenset[tuple[str, str]]] = {}
         self.asked = 0
 
-    def hold(self, claims: Iterable[Claim]) -> None:
+    def hold(self, claims: Iterable[Claim], nodes: Mapping[str, ClusterNode]) -> None:
+        del nodes
         self.held.clear()
         for claim in claims:
             if claim.status.allocation is not None:

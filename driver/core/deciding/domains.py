@@ -1,26 +1,23 @@
 """Where a group goes: the fullest domain that holds all of it.
 
 Called by the round for units that are groups. A domain is one value of what the policy's `within` names: an attribute
-of devices if any device of ours has it, else a label of nodes. Every member then only gets devices with that value (a
-selector is added to its requests while it is placed), or only nodes with that label.
+of devices if any device of ours has it, else a label of nodes. Every member then only gets devices with that value, or
+only nodes with that label.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
-
-import msgspec
 
 from driver.core.deciding import placement, placing
 from driver.core.deciding.placement import Failed, Placed, Placement
 from driver.core.deciding.world import Detail, Member, Reason, Unit
 from driver.model.claims import Allocation
-from driver.model.requests import CelSelector, DeviceRequest, Request, Selector
+from driver.model.requests import Request
 from driver.model.wanted import Claim
 
 _TRIES: Final = 100
@@ -49,7 +46,7 @@ def place_group(searching: Placement, unit: Unit) -> list[Placed] | Failed:
     for domain in sorted(domains, key=lambda each: (sum(each.free.values()), each.value)):
         answer = _try(searching, domain)
         if isinstance(answer, list):
-            return [_restore(each, unit.members) for each in answer]
+            return answer
         failures.append((domain.value, answer))
     return _sum_up(within, failures)
 
@@ -72,7 +69,7 @@ def _list_domains(searching: Placement, unit: Unit, within: str) -> Iterator[_Do
     if by_attribute:
         placed = [searching.stock.values(allocation, within) for allocation in _allocations(unit)]
         for value in _choose(by_attribute, unit, placed):
-            members = tuple(_narrow(member, within, value) for member in unit.members)
+            members = tuple(replace(member, within=(within, value)) for member in unit.members)
             yield _Domain(value, by_attribute[value], members)
         return
     by_label = _count_by_label(searching, within)
@@ -105,41 +102,6 @@ def _choose(domains: Mapping[str, Mapping[str, int]], unit: Unit, placed: Sequen
     counted = Counter(value for values in placed for value in values)
     begun = {value for value, count in counted.items() if count % size}
     return [value for value in sorted(domains) if value in begun or not unit.anchors]
-
-
-def _narrow(member: Member, attribute: str, value: str) -> Member:
-    """Return the member with claims that only take devices with this value of the attribute."""
-    domain, _, name = attribute.rpartition("/")
-    attributes = f"device.attributes[{json.dumps(domain)}]"
-    text = f"{attributes}.?{name}.hasValue() && {attributes}.{name} == {value}"
-    selector = Selector(cel=CelSelector(expression=text))
-    return Member(
-        tuple(_add_selector(claim, selector) for claim in member.claims), member.policies, member.pod, member.others
-    )
-
-
-def _add_selector(claim: Claim, selector: Selector) -> Claim:
-    devices = claim.spec.devices
-    requests = tuple(_select(request, selector) for request in devices.requests)
-    spec = msgspec.structs.replace(claim.spec, devices=msgspec.structs.replace(devices, requests=requests))
-    return msgspec.structs.replace(claim, spec=spec)
-
-
-def _select(request: Request, selector: Selector) -> Request:
-    def narrow(wish: DeviceRequest) -> DeviceRequest:
-        return msgspec.structs.replace(wish, selectors=(*wish.selectors, selector))
-
-    return msgspec.structs.replace(
-        request,
-        exactly=narrow(request.exactly) if request.exactly is not None else None,
-        first_available=tuple(narrow(wish) for wish in request.first_available),
-    )
-
-
-def _restore(placed: Placed, members: Sequence[Member]) -> Placed:
-    """Return what was placed with the member as it was before it was narrowed."""
-    uid = placed.member.claims[0].metadata.uid
-    return Placed(next(each for each in members if each.claims[0].metadata.uid == uid), placed.chosen)
 
 
 def _count_devices(claim: Claim) -> int:

@@ -94,7 +94,7 @@ class Placement:
         # Equal wishes that failed fail again while nothing becomes free: nodes only fill up in between.
         wishes = tuple(msgspec.json.encode(claim.spec) for claim in member.claims)
         limits = frozenset(nodes) if allowed is not None or again_at else None
-        alike = wishes, member.policies, candidates.key, limits
+        alike = wishes, member.policies, member.within, candidates.key, limits
         if alike in self._failures:
             return self._failures[alike]
         answer = self.stock.choose(member, nodes)

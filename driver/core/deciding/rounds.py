@@ -37,7 +37,7 @@ _UNUSED: Final = "no pod uses it"
 
 def decide(world: World, stock: Stock, memory: Memory, ask: Ask, now: float) -> Decision:
     """Return what to do. The stock holds what the claims of the world hold, and the grants as well afterwards."""
-    stock.hold(world.claims.values())
+    stock.hold(world.claims.values(), world.nodes)
     consumers = demands.find_consumers(world)
     memory.observe(world, consumers, now)
     found = demands.find(world, ask)

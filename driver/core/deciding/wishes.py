@@ -1,4 +1,4 @@
-"""What a policy wishes of the devices of a claim, as constraints that the allocator understands; called by `stocks`.
+"""What a policy wishes of the devices of a claim, as constraints that explanations understand; called by `stocks`.
 
 A wish that is preferred is tried and given up if no node can fulfil it, the least important first: one PCIe root for
 devices of several classes (a GPU and its network card), then one NUMA node, then one interconnect domain. A wish that
@@ -7,6 +7,7 @@ is required is never given up.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import msgspec
 from driver.core import policies
 from driver.core.deciding.world import Member
 from driver.model.policies import Policy, Preference
-from driver.model.requests import ALL, Constraint, Request
+from driver.model.requests import ALL, CelSelector, Constraint, DeviceRequest, Request, Selector
 from driver.model.vocabulary import INTERCONNECT_DOMAIN, NUMA_NODE, PCIE_ROOT
 from driver.model.wanted import Claim
 
@@ -40,6 +41,29 @@ def list_attempts(member: Member) -> Iterator[tuple[Claim, ...]]:
             yield attempt
         last = attempt
         given_up += 1
+
+
+def keep_within(claim: Claim, attribute: str, value: str) -> Claim:
+    """Return the claim with a selector for devices with this value of an attribute, or without the attribute."""
+    domain, _, name = attribute.rpartition("/")
+    has = f"device.attributes[{json.dumps(domain)}]"
+    text = f"!{has}.?{name}.hasValue() || {has}.{name} == {json.dumps(value)}"
+    selector = Selector(cel=CelSelector(expression=text))
+    devices = claim.spec.devices
+    requests = tuple(_select(request, selector) for request in devices.requests)
+    spec = msgspec.structs.replace(claim.spec, devices=msgspec.structs.replace(devices, requests=requests))
+    return msgspec.structs.replace(claim, spec=spec)
+
+
+def _select(request: Request, selector: Selector) -> Request:
+    def narrow(wish: DeviceRequest) -> DeviceRequest:
+        return msgspec.structs.replace(wish, selectors=(*wish.selectors, selector))
+
+    return msgspec.structs.replace(
+        request,
+        exactly=narrow(request.exactly) if request.exactly is not None else None,
+        first_available=tuple(narrow(wish) for wish in request.first_available),
+    )
 
 
 def _keep(wishes: Sequence[_Wish], given_up: int) -> list[_Wish]:

@@ -40,6 +40,8 @@ class Member:
     pod: Workload | None = None
     others: tuple[Claim, ...] = ()
     """Claims of the pod that are allocated already."""
+    within: tuple[str, str] | None = None
+    """An attribute of devices and its value: accelerators have to have it, while a group is tried in one domain."""
 
     @property
     def priority(self) -> int:
@@ -171,8 +173,8 @@ class Refused:
 class Stock(Protocol):
     """The devices that our controller may allocate, and who holds them. Implemented over the allocator."""
 
-    def hold(self, claims: Iterable[Claim]) -> None:
-        """Let exactly these claims hold what is allocated to them."""
+    def hold(self, claims: Iterable[Claim], nodes: Mapping[str, ClusterNode]) -> None:
+        """Let these be all nodes, and exactly these claims hold what is allocated to them."""
 
     def choose(self, member: Member, nodes: Mapping[str, ClusterNode]) -> Chosen | Refused:
         """Return the best of these nodes with devices for all claims of a member together.
@@ -187,13 +189,13 @@ class Stock(Protocol):
         """Let a claim hold nothing."""
 
     def count_free(self, name: str = "") -> Mapping[str, Mapping[str, int]]:
-        """Return how many devices each node has left, by value of the device attribute `name` as CEL writes it.
+        """Return how many devices each node has left, by value of the device attribute `name`.
 
         Without a name all are under one empty value. No value at all: no device of ours has the attribute.
         """
 
     def values(self, allocation: Allocation, name: str) -> frozenset[str]:
-        """Return the values of an attribute on the devices of an allocation, as CEL writes them."""
+        """Return the values of an attribute on the devices of an allocation."""
 
     def owns(self, allocation: Allocation) -> bool:
         """Say whether all devices of an allocation are ours to allocate."""
