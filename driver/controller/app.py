@@ -133,6 +133,7 @@ class Controller:
             term=lambda: self._elector.term,
             open_term=self._open_term,
             make_notices=lambda: Notices(settings.explain_after, settings.explain_again),
+            explain_every=settings.explain_every,
         )
 
     def _open_term(self, number: int) -> Term:

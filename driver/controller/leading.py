@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +34,6 @@ _LOOK_SECONDS: Final = 0.05
 _STANDBY_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 30.0
-_FOREIGN_SECONDS: Final = 15.0
-"""Between two looks at claims that kube-scheduler allocates: explaining them is nobody's hurry."""
 _FOREIGN_LIMIT: Final = 2.0
 """Seconds that one such look may take; who is not reached has the next turn."""
 _TELLING_LIMIT: Final = 0.5
@@ -58,6 +56,8 @@ class Parts:
     """The number of the term, None while somebody else leads."""
     open_term: Callable[[int], Term]
     make_notices: Callable[[], Notices]
+    explain_every: float
+    """Seconds between two looks at claims that kube-scheduler allocates."""
 
 
 class Leader:
@@ -164,7 +164,9 @@ class _Lead:
         parts.pulse.rest(now - began)
         if report.allocated or report.returned:
             parts.pulse.wake()
-        return _earliest(report.retry_in, self._notices.next_in(now), parts.devices.again_in, _LONGEST_PAUSE)
+        look_again = self._next_look(report.world, waiting, now)
+        pauses = (report.retry_in, self._notices.next_in(now), parts.devices.again_in, look_again)
+        return _earliest(*pauses, _LONGEST_PAUSE)
 
     def _measure(self, world: World) -> None:
         if self._clock() >= self._measured_at + _MEASURE_SECONDS:
@@ -189,7 +191,7 @@ class _Lead:
     def _explain_foreign(self, world: World, ask: Ask) -> Iterable[Waiting]:
         """Return why claims wait that kube-scheduler allocates; looked at from time to time only."""
         now = self._clock()
-        if now >= self._foreign_at + _FOREIGN_SECONDS:
+        if now >= self._foreign_at + self._parts.explain_every:
             foreign = demands.find(world, ask).foreign
             explained = self._parts.devices.explain_foreign(world, foreign, self._clock, now + _FOREIGN_LIMIT)
             self._foreign = list(explained)
@@ -197,6 +199,14 @@ class _Lead:
         open_uids = {each.metadata.uid for each in world.claims.values() if each.status.allocation is None}
         self._foreign = [each for each in self._foreign if each.claim.metadata.uid in open_uids]
         return self._foreign
+
+    def _next_look(self, world: World, waiting: Sequence[Waiting], now: float) -> float | None:
+        """Return the seconds until claims are looked at of which nobody can say yet why they wait; None without any."""
+        known = {each.claim.metadata.uid for each in waiting}
+        is_unexplained = any(
+            each.status.allocation is None and each.metadata.uid not in known for each in world.claims.values()
+        )
+        return max(0.0, self._foreign_at + self._parts.explain_every - now) if is_unexplained else None
 
 
 def _describe_failure(outcome: Outcome) -> AllocationFailed:

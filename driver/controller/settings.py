@@ -41,6 +41,9 @@ class ControllerSettings:
     explain_after: float = setting(
         5.0, "Seconds that a claim has to wait before Events say why: most wait for a moment only."
     )
+    explain_every: float = setting(
+        15.0, "Seconds between two looks at why claims wait that kube-scheduler allocates; it is nobody's hurry."
+    )
     explain_again: float = setting(1800.0, "Seconds after which an Event that still holds is repeated; they expire.")
     api_timeout: float = setting(10.0, "Seconds for one request to the API server.")
     metrics_address: str = setting("", "host:port for /metrics, /healthz and /readyz; empty: not served.")
@@ -60,7 +63,15 @@ class ControllerSettings:
         return Patience(self.refusal_memory, self.grace)
 
 
-_SECONDS: Final = ("refusal_memory", "grace", "fence_delay", "explain_after", "explain_again", "api_timeout")
+_SECONDS: Final = (
+    "refusal_memory",
+    "grace",
+    "fence_delay",
+    "explain_after",
+    "explain_every",
+    "explain_again",
+    "api_timeout",
+)
 
 
 def check(settings: ControllerSettings) -> ControllerSettings:

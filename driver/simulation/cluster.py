@@ -45,7 +45,7 @@ _INSTALLED: Final = ("serviceaccount", "clusterrole", "controller-role", "slice-
 _NAMESPACE: Final = "accel-dra"
 _ACCOUNT: Final = "accel-dra-node"
 _CONTROLLER: Final = "accel-dra-controller"
-_EAGER: Final = {"explain-after": "0.5", "log-format": "text"}
+_EAGER: Final = {"explain-after": "0.5", "explain-every": "1", "log-format": "text"}
 """Settings of the controller for people and tests, who wait."""
 _LOOK_SECONDS: Final = 0.02
 _READY_SECONDS: Final = 60.0

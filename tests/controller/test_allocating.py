@@ -133,3 +133,11 @@ def test_an_immediate_claim_needs_no_pod_and_keeps_its_devices(site: Site) -> No
     site.workload("c")
     site.wait_allocated("c")
     assert site.devices("now") == held
+
+
+def test_each_claim_of_kube_scheduler_is_explained_soon_however_lately_the_others_were(site: Site) -> None:
+    site.machine("open", authority=Authority.SCHEDULER)
+    site.controller(explain_every=0.5)
+    for name in ("first", "second", "third"):
+        site.workload(name, 9, class_name=GPU)
+        assert "8" in site.wait_event("ResourceClaim", name, "NoSuitableDevices")

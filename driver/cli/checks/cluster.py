@@ -29,7 +29,7 @@ RESOURCE: Final = "/apis/resource.k8s.io/v1"
 SUPPORTED: Final = ((1, 34), (1, 37))
 """Oldest and newest minor version of Kubernetes that this version of the driver was made for."""
 NEEDED: Final = ("deviceclasses", "resourceclaims", "resourceslices")
-CLASSES: Final = ("gpu.accel-dra.dev", "partition.accel-dra.dev")
+CLASSES: Final = ("gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev")
 _INSTALL: Final = "kubectl apply -k deploy/base"
 
 

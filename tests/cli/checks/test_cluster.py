@@ -263,7 +263,8 @@ def test_the_policy_says_nothing_about_an_administrator(look: Callable[..., list
 
 def test_device_classes(look: Callable[..., list[Finding]], server: ApiServer) -> None:
     make_class(server, "gpu.accel-dra.dev")
-    there, missing = look("device-classes")
+    make_class(server, "topology.accel-dra.dev")
+    there, missing, _ = look("device-classes")
     assert there == Finding(Level.OK, "DeviceClass gpu.accel-dra.dev")
     assert missing.level is Level.WARNING
     assert "partition.accel-dra.dev" in missing.text
