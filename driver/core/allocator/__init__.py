@@ -11,6 +11,7 @@ allocator of Kubernetes v1.36 with its default gates; `docs/allocator.md` states
     candidates            the devices of one pool that one request may get
     search, tracking      the depth-first search and the books it keeps (counters, capacity, constraints)
     bounds, matching      proofs that there is no answer, by counting
+    packing, twins        what a search need not try
     results               the answer in the words of the API
     explaining            why there is none, in words for people; `summarizing` for many nodes
 

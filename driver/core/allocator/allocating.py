@@ -82,7 +82,7 @@ def _start(plan: Plan, books: Books, order: CandidateOrder, reporter: Reporter) 
     if not isinstance(narrowed, Plan):
         _tell(reporter, narrowed)
         return None, search.steps
-    return Search(narrowed, open_ledger(narrowed, books), order, reporter), search.steps
+    return Search(narrowed, open_ledger(narrowed, books), order, reporter, looks_ahead=True), search.steps
 
 
 def _tell(reporter: Reporter, proof: Proof) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from driver.core.allocator import twins
+from driver.core.allocator import packing, twins
 from driver.core.allocator.devices import Device
 from driver.core.allocator.orders import CandidateOrder
 from driver.core.allocator.plans import Options, Plan, SelectorFailed
@@ -62,6 +62,7 @@ class Search:
         reporter: Reporter = SILENT,
         *,
         is_thorough: bool = False,
+        looks_ahead: bool = False,
     ) -> None:
         self.plan = plan
         self.ledger = ledger
@@ -76,6 +77,8 @@ class Search:
         self._stack: list[Choice] = []
         self._is_thorough = is_thorough
         """Skip nothing. Where the search may abort, what would be skipped may hold the reason to."""
+        self._packing = packing.find(plan, ledger) if looks_ahead else None
+        """Asked by a search that has turned out to be long."""
         self._twins = {} if is_thorough or not order.is_published_order else twins.find(plan)
 
     def run(self, limit: int) -> Outcome:
@@ -121,6 +124,8 @@ class Search:
     def open(self, slot: int) -> Choice | None:
         """Return the first decision about a slot, or about the next one that needs one."""
         slots = self.plan.slots
+        if self._packing is not None and slot < len(slots) and not self._packing.fits(slot):
+            return OneDevice(self, slot, self.plan.options[slot][0], (), self.next_bit - 1)
         while slot < len(slots) and not slots[slot].is_list:
             choice = self.enter(slot, 0, 0)
             if choice is not None:

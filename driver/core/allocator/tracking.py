@@ -14,6 +14,7 @@ from driver.core.allocator import candidates
 from driver.core.allocator.capacities import Amounts
 from driver.core.allocator.constraints import Constraint
 from driver.core.allocator.devices import Device
+from driver.core.allocator.generations import Generation
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.pools import DevicePool
 from driver.core.allocator.reasons import Code
@@ -89,6 +90,14 @@ class Ledger:
         if device.name in self._stock(device).usage.whole:
             return 0
         return sum({*holders.values()}) if holders else None
+
+    def is_taken(self, device: Device) -> bool:
+        """Say whether a request that is being searched for has taken a device as a whole."""
+        return bool(self._holders.get(device))
+
+    def left(self, generation: Generation, position: int) -> int:
+        """Return what is left of a counter."""
+        return self._stocks[generation.key].free[position]
 
     def take(self, claim: int, wanted: Wanted, device: Device, bit: int) -> int | None:
         """Take a device, or return the choices that prevent it. The order of the checks is upstream's."""

@@ -130,9 +130,11 @@ def test_what_the_search_skips_holds_no_answer(problem: Problem) -> None:
     try:
         plan = _plan(problem)
         quick, thorough = (_search(problem, plan, is_thorough=each) for each in (False, True))
+        ahead = _search(problem, plan, is_thorough=False, looks_ahead=True)
     except InvalidClaim:
         return
     assert quick == thorough
+    assert ahead == thorough
 
 
 @EXAMPLES
@@ -156,7 +158,8 @@ def _plan(problem: Problem) -> Plan:
     return make_plan(snapshot.pools.gather(NODE), compiled, snapshot.usage, snapshot.evaluate)
 
 
-def _search(problem: Problem, plan: Plan, *, is_thorough: bool) -> list[DeviceId] | None:
+def _search(problem: Problem, plan: Plan, *, is_thorough: bool, looks_ahead: bool = False) -> list[DeviceId] | None:
     ledger = Ledger(plan.pools, plan.claims, problem.snapshot.usage, with_lists=False)
-    outcome = Search(plan, ledger, FIRST_FIT, is_thorough=is_thorough).run(1_000_000)
+    search = Search(plan, ledger, FIRST_FIT, is_thorough=is_thorough, looks_ahead=looks_ahead)
+    outcome = search.run(1_000_000)
     return [each.device.id for each in ledger.taken] if outcome is Outcome.FOUND else None
