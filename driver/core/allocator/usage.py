@@ -65,7 +65,7 @@ class PoolUsage:
             return generation.counters  # not remembered: all unused pools have the same usage
         found = self._free.get(generation)
         if found is None:
-            found = self._free[generation] = generation.reduce(generation.counters, (*self.whole, *self.shared))
+            found = self._free[generation] = generation.reduce(generation.counters, {*self.whole, *self.shared})
         return found
 
     def holds(self, device: str) -> bool:

@@ -67,6 +67,12 @@ def test_a_device_that_consumes_nothing_waits_for_a_pool_that_is_overdrawn(taken
     assert is_possible(node, ask("r")) is expected
 
 
+def test_a_device_that_is_held_as_a_whole_and_in_shares_takes_its_counters_once() -> None:
+    """It was published as shareable first, then as one for one claim only."""
+    node = node_with(4, device("held", "3"), device("free", "1"), held=[holding("held"), holding("held", "share")])
+    assert is_possible(node, ask("r"))
+
+
 def test_a_device_without_counters_does_not_mind_that_the_pool_is_overdrawn() -> None:
     node = node_with(2, device("held", "3"), device("free"), held=[holding("held")])
     assert is_possible(node, ask("r"))
