@@ -74,7 +74,7 @@ class Packing:
         """Add up what the cells hold, and keep what nothing else exceeds in every kind."""
         sums: list[Amounts] = [(0,) * len(wanted)]
         for cell, state in zip(self._cells, states, strict=True):
-            held = self._hold(cell, state, wanted)
+            held = self._hold(cell, state)
             sums = _best(
                 tuple(min(a + b, most) for a, b, most in zip(one, other, wanted, strict=True))
                 for one in sums
@@ -82,12 +82,11 @@ class Packing:
             )
         return wanted in sums
 
-    def _hold(self, cell: _Cell, state: tuple[int, Amounts, Amounts], wanted: Amounts) -> list[Amounts]:
+    def _hold(self, cell: _Cell, state: tuple[int, Amounts, Amounts]) -> list[Amounts]:
         """Return what a cell in a state still holds: combinations of kinds, the largest only."""
-        key = (state, wanted)
-        if key not in self._holds:
-            self._holds[key] = _best(_combine(cell, state, wanted))
-        return self._holds[key]
+        if state not in self._holds:
+            self._holds[state] = _best(_combine(cell, state, self._wanted[0]))
+        return self._holds[state]
 
 
 def find(plan: Plan, ledger: Ledger) -> Packing | None:
