@@ -25,7 +25,7 @@ from driver.model.objects import Api, ObjectMeta
 _MOST: Final = 256
 """Events that are remembered to count their repetitions."""
 _LONGEST_NOTE: Final = 1024
-_LONGEST_NAME: Final = 240
+_LONGEST_NAME: Final = 230
 _ATTEMPTS: Final = 5
 
 
@@ -181,7 +181,7 @@ class EventWriter:
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{regarding.name[:_LONGEST_NAME]}.", "namespace": namespace},
+            "metadata": {"name": _name_event(regarding.name), "namespace": namespace},
             "eventTime": _to_micro_time(seen_at),
             "reportingController": self._controller,
             "reportingInstance": self._instance[:128],
@@ -198,6 +198,14 @@ class EventWriter:
         series = {"count": count, "lastObservedTime": _to_micro_time(entry.seen_at)}
         path = f"{_collection(happening.regarding.namespace or 'default')}/{entry.name}"
         self._client.patch(path, msgspec.json.encode({"series": series}), MERGE_PATCH)
+
+
+def _name_event(regarding: str) -> str:
+    """Return a name that nobody has used: that of the object and the time, as client-go makes it.
+
+    The API server takes no generateName that ends with a dot.
+    """
+    return f"{regarding[:_LONGEST_NAME].rstrip('.-')}.{time.time_ns():x}"
 
 
 def _collection(namespace: str) -> str:

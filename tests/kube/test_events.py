@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 
@@ -49,7 +50,10 @@ class EventServer:
         if request.method == "POST":
             meta = request.json["metadata"]
             assert isinstance(meta, dict)
-            name = f"{meta['generateName']}{len(self.events):05d}"
+            name = meta["name"]
+            assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name), name
+            assert len(name) <= 253
+            assert name not in self.events
             self.events[name] = {**request.json, "metadata": {**meta, "name": name}}
             return Reply(201, self.events[name])
         name = request.path.rpartition("/")[2]
@@ -90,13 +94,15 @@ def test_an_event_has_what_the_api_asks_for(server: EventServer) -> None:
     request = server.server.requests[0]
     assert request.path == "/apis/events.k8s.io/v1/namespaces/ns/events"
     body = request.json
+    name = body["metadata"].pop("name")  # type: ignore[attr-defined]
+    assert name.startswith("claim.")
     time = body.pop("eventTime")
     assert isinstance(time, str)
     assert len(time) == len("2026-01-01T00:00:00.000000Z")
     assert body == {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": "claim.", "namespace": "ns"},
+        "metadata": {"namespace": "ns"},
         "reportingController": "gpu.example.com",
         "reportingInstance": "node-1",
         "regarding": {

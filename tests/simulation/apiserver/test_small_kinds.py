@@ -36,7 +36,18 @@ def policy(**spec: Any) -> dict[str, Any]:
     return named(spec={key: value for key, value in whole.items() if value is not None})
 
 
+def event(**meta: Any) -> dict[str, Any]:
+    regarding = {"apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": "default"}
+    words = {"reason": "R", "action": "A", "note": "n", "type": "Normal"}
+    reporter = {"reportingController": "example.com/c", "reportingInstance": "i"}
+    time = "2026-01-01T00:00:00.000000Z"
+    return {"metadata": meta, "regarding": regarding, "eventTime": time, **words, **reporter}
+
+
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 BAD = [
+    pytest.param(EVENTS, event(generateName="p."), "metadata.generateName: Invalid value", id="event base"),
+    pytest.param(EVENTS, event(name="p_1"), "metadata.name: Invalid value", id="event name"),
     pytest.param("/api/v1/namespaces", named("A_b"), "metadata.name: Invalid value", id="namespace name"),
     pytest.param("/api/v1/namespaces", named("a.b"), "a lowercase RFC 1123 label", id="namespace with dots"),
     pytest.param(LEASES, named(spec={"leaseDurationSeconds": 0}), "must be greater than 0", id="lease duration"),

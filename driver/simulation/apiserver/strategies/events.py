@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from driver.simulation.apiserver.checking import Faults, check_rules, invalid, qualified_name_rules, required
+from driver.simulation.apiserver.checking import (
+    Faults,
+    check_rules,
+    invalid,
+    qualified_name_rules,
+    required,
+    subdomain_rules,
+)
 from driver.simulation.apiserver.strategies.base import Strategy
 from driver.simulation.apiserver.strategies.small import path_segment_rules
 from driver.simulation.apiserver.values import JsonObject, metadata, obj, text
@@ -57,7 +64,11 @@ def _check_namespace(event: JsonObject) -> Faults:
 
 
 def _check_new(event: JsonObject) -> Faults:
-    faults: Faults = []
+    meta = metadata(event)
+    # A base ends with a dash by custom, which stands for what follows (apimachinery NameIsDNSSubdomain, prefix).
+    base = text(meta.get("generateName"))
+    faults = check_rules("metadata.generateName", base, _base_rules) if base else []
+    faults += check_rules("metadata.name", text(meta.get("name")), subdomain_rules)
     if event.get("eventTime") is None:
         faults.append(required("eventTime"))
     faults += _check_series(event)
@@ -74,6 +85,10 @@ def _check_new(event: JsonObject) -> Faults:
     if len(text(event.get("message"))) > MAX_NOTE:
         faults.append(invalid("message", "", f"can have at most {MAX_NOTE} characters"))
     return faults + _check_old_fields(event)
+
+
+def _base_rules(base: str) -> list[str]:
+    return subdomain_rules(f"{base[:-1]}a" if len(base) > 1 and base.endswith("-") else base)
 
 
 def _check_old_fields(event: JsonObject) -> Faults:
