@@ -36,6 +36,7 @@ from driver.kube.client import Client
 from driver.kube.events import EventWriter
 from driver.kube.lease import Elector, StoredLease
 from driver.model.occurrences import LeadershipChanged
+from driver.telemetry import logs
 from driver.telemetry.controller_metrics import ControllerMetrics
 from driver.telemetry.endpoint import Endpoint
 
@@ -55,7 +56,7 @@ class Controller:
         self._identity = f"{settings.pod_name or socket.gethostname()}_{uuid.uuid4().hex[:12]}"
         self._metrics = ControllerMetrics()
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
-        self._events = EventWriter(self._client, REPORTER, self._identity)
+        self._events = EventWriter(self._client, REPORTER, self._identity, emit=logs.log_occurrence)
         self._teller = Teller(self._metrics, self._events)
         self._pulse = Pulse()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")

@@ -2,7 +2,7 @@
 
 Called by the composition root's hooks. Promises: `post` never fails and never waits; repetitions become one Event whose
 series counts them (events.k8s.io/v1); nothing grows without bound. Events are lost if the API server stays away: they
-are news, not state. Needs the permissions create and patch on events in events.k8s.io.
+are news, not state; that one was lost is said. Needs the permissions create and patch on events in events.k8s.io.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
 from driver.model.errors import NotFound, Unavailable
 from driver.model.objects import Api, ObjectMeta
+from driver.model.occurrences import Emit, EventLost
 
 _MOST: Final = 256
 """Events that are remembered to count their repetitions."""
@@ -82,13 +83,18 @@ class EventWriter:
         instance: str,
         *,
         pause: float = 10.0,
+        emit: Emit = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`controller` is the driver's name, `instance` the node; repetitions are told every `pause` seconds."""
+        """`controller` is the driver's name, `instance` the node; repetitions are told every `pause` seconds.
+
+        `emit` is told, on the writing thread, of Events that were given up.
+        """
         self._client = client
         self._controller = controller
         self._instance = instance
         self._pause = pause
+        self._emit = emit
         self._clock = clock
         self._wake = threading.Condition()
         self._entries: OrderedDict[Happening, _Entry] = OrderedDict()
@@ -164,14 +170,17 @@ class EventWriter:
             entry.attempts += 1
             entry.due_at = self._clock() + max(error.retry_after or 0.0, self._pause * 2 ** (entry.attempts - 1) / 10)
             if entry.attempts >= _ATTEMPTS:
-                self._give_up(happening)
-        except Exception:  # noqa: BLE001 - the thread must not end: one Event that cannot be written is one lost
-            self._give_up(happening)
+                self._give_up(happening, error)
+        except Exception as error:  # noqa: BLE001 - the thread must not end; one Event is lost
+            self._give_up(happening, error)
 
-    def _give_up(self, happening: Happening) -> None:
+    def _give_up(self, happening: Happening, error: Exception) -> None:
         with self._wake:
             self._entries.pop(happening, None)
             self.lost += 1
+        about = happening.regarding
+        regarding = "/".join(filter(None, (about.kind, about.namespace, about.name)))
+        self._emit(EventLost(happening.reason, regarding, str(error) or type(error).__name__))
 
     def _create(self, happening: Happening, seen_at: float) -> str:
         regarding = happening.regarding

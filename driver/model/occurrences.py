@@ -238,6 +238,16 @@ class ClusterUnavailable:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class EventLost:
+    """An Event could not be written and was given up."""
+
+    reason: str
+    """Of the Event."""
+    regarding: str
+    error: str
+
+
 Occurrence = (
     ClaimPrepared
     | ClaimUnprepared
@@ -264,5 +274,6 @@ Occurrence = (
     | AllocationReturned
     | ClaimWaits
     | ClusterUnavailable
+    | EventLost
 )
 Emit = Callable[[Occurrence], None]

@@ -74,7 +74,7 @@ class Plugin:
         self._metrics = Metrics()
         vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
-        self._events = EventWriter(self._client, settings.driver_name, settings.node_name)
+        self._events = EventWriter(self._client, settings.driver_name, settings.node_name, emit=logs.log_occurrence)
         self._teller = Teller(settings.node_name, self._metrics, self._events)
         self._scanner = self._make_scanner(vendor)
         self._watchdog = Watchdog(vendor, self._heed, self._teller.tell) if isinstance(vendor, Health) else None

@@ -89,6 +89,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.AllocationReturned: "an allocation that nobody used was taken back",
     occurrences.ClaimWaits: "a claim waits",
     occurrences.ClusterUnavailable: "the API server does not answer as it should, trying again",
+    occurrences.EventLost: "an Event could not be written and was given up",
 }
 
 
@@ -127,6 +128,7 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.StaleClaimReleased()
             | occurrences.AllocationFailed()
             | occurrences.ClusterUnavailable()
+            | occurrences.EventLost()
         ):
             return logging.WARNING
         case _:

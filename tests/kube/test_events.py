@@ -12,6 +12,7 @@ import pytest
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.kube.events import EventWriter, Happening, Regarding
+from driver.model.occurrences import EventLost, Occurrence
 from driver.simulation.apiserver.server import ApiServer
 from tests.fakes.http_server import HttpServer, Reply, Request, status
 from tests.fakes.waiting import wait_until
@@ -76,7 +77,8 @@ def server() -> Iterator[EventServer]:
 class Recorder:
     def __init__(self, url: str, pause: float = 0.01) -> None:
         self.client = Client(Access(server=url), timeout=5)
-        self.writer = EventWriter(self.client, "gpu.example.com", "node-1", pause=pause)
+        self.told: list[Occurrence] = []
+        self.writer = EventWriter(self.client, "gpu.example.com", "node-1", pause=pause, emit=self.told.append)
 
     def __enter__(self) -> EventWriter:
         self.writer.start()
@@ -191,13 +193,18 @@ def test_a_server_that_is_away_for_a_moment_loses_nothing(server: EventServer) -
 
 
 @pytest.mark.parametrize(("code", "requests"), [(503, 5), (403, 1), (422, 1)])
-def test_an_event_that_cannot_be_written_is_given_up_without_a_word(
+def test_an_event_that_cannot_be_written_is_given_up_and_said_to_be_lost(
     server: EventServer, code: int, requests: int
 ) -> None:
     server.always = status(code, "no")
-    with Recorder(server.server.url) as writer:
+    recorder = Recorder(server.server.url)
+    with recorder as writer:
         writer.post(happen())
-        wait_until(lambda: writer.lost == 1)
+        wait_until(lambda: recorder.told)
+        [lost] = recorder.told
+        assert isinstance(lost, EventLost)
+        assert (writer.lost, lost.reason, lost.regarding) == (1, "PrepareFailed", "ResourceClaim/ns/claim")
+        assert "no" in lost.error
         assert len(server.server.requests) == requests
         server.always = None
         writer.post(happen())

@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.apiserver.asking import APPLY, DRA, MERGE, STRATEGIC, Asking, a_claim, a_config_map, a_slice
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 JSON_PATCH = "application/json-patch+json"
 
 
@@ -57,6 +58,17 @@ def test_names_may_be_generated(api: Asking) -> None:
     assert all(one["name"].startswith("a-") and one["generateName"] == "a-" for one in made)
     code, message = api.refused("POST", MAPS, {"metadata": {}})
     assert (code, "name or generateName is required" in message) == (422, True)
+
+
+@pytest.mark.parametrize(("base", "path"), [("a.", MAPS), ("A.-", MAPS), ("a.", EVENTS)])
+def test_the_base_of_a_generated_name_has_to_be_a_name_but_for_its_last_dash(api: Asking, base: str, path: str) -> None:
+    code, message = api.refused("POST", path, {"metadata": {"generateName": base}, "reportingController": "a.b"})
+    assert (code, f'metadata.generateName: Invalid value: "{base}": a lowercase RFC 1123' in message) == (422, True)
+
+
+def test_events_of_the_old_api_may_be_named_after_a_pod_and_a_dot(api: Asking) -> None:
+    event = {"metadata": {"generateName": "a."}, "involvedObject": {"namespace": "default"}}
+    assert api.ok("POST", "/api/v1/namespaces/default/events", event)["metadata"]["name"].startswith("a.")
 
 
 @pytest.mark.parametrize(

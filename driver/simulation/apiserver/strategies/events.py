@@ -13,6 +13,7 @@ from driver.simulation.apiserver.checking import (
     subdomain_rules,
 )
 from driver.simulation.apiserver.strategies.base import Strategy
+from driver.simulation.apiserver.strategies.metadata import check_names
 from driver.simulation.apiserver.strategies.small import path_segment_rules
 from driver.simulation.apiserver.values import JsonObject, metadata, obj, text
 
@@ -40,7 +41,7 @@ class EventStrategy(Strategy):
     """Events; requests to events.k8s.io are held to stricter rules."""
 
     def validate_name(self, name: str) -> list[str]:
-        """Event names only have to fit into a path."""
+        """Names of events of the old API only have to fit into a path."""
         return path_segment_rules(name)
 
     def validate(self, new: JsonObject, old: JsonObject | None, subresource: str) -> Faults:
@@ -64,11 +65,7 @@ def _check_namespace(event: JsonObject) -> Faults:
 
 
 def _check_new(event: JsonObject) -> Faults:
-    meta = metadata(event)
-    # A base ends with a dash by custom, which stands for what follows (apimachinery NameIsDNSSubdomain, prefix).
-    base = text(meta.get("generateName"))
-    faults = check_rules("metadata.generateName", base, _base_rules) if base else []
-    faults += check_rules("metadata.name", text(meta.get("name")), subdomain_rules)
+    faults = check_names(metadata(event), subdomain_rules)
     if event.get("eventTime") is None:
         faults.append(required("eventTime"))
     faults += _check_series(event)
@@ -85,10 +82,6 @@ def _check_new(event: JsonObject) -> Faults:
     if len(text(event.get("message"))) > MAX_NOTE:
         faults.append(invalid("message", "", f"can have at most {MAX_NOTE} characters"))
     return faults + _check_old_fields(event)
-
-
-def _base_rules(base: str) -> list[str]:
-    return subdomain_rules(f"{base[:-1]}a" if len(base) > 1 and base.endswith("-") else base)
 
 
 def _check_old_fields(event: JsonObject) -> Faults:

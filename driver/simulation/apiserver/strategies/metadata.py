@@ -29,12 +29,18 @@ _IMMUTABLE: Final = ("name", "namespace", "uid", "creationTimestamp", "deletionT
 def check_new(value: JsonObject, name_rules: Callable[[str], list[str]]) -> Faults:
     """Faults of the metadata of an object that is created."""
     meta = metadata(value)
-    name = text(meta.get("name"))
+    return check_names(meta, name_rules) + _check_maps(meta)
+
+
+def check_names(meta: JsonObject, name_rules: Callable[[str], list[str]]) -> Faults:
+    """Faults of the name, and of the base of a generated one: what it would be with a letter for its last dash."""
+    base, name = text(meta.get("generateName")), text(meta.get("name"))
+    dashed = len(base) > 1 and base.endswith("-")
+    found = name_rules(f"{base[:-2]}a" if dashed else base) if base else []
+    faults: Faults = [invalid("metadata.generateName", base, why) for why in found]
     if not name:
-        faults: Faults = [required("metadata.name", "name or generateName is required")]
-    else:
-        faults = check_rules("metadata.name", name, name_rules)
-    return faults + _check_maps(meta)
+        return [*faults, required("metadata.name", "name or generateName is required")]
+    return faults + check_rules("metadata.name", name, name_rules)
 
 
 def check_changed(new: JsonObject, old: JsonObject) -> Faults:
