@@ -116,8 +116,10 @@ def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequ
             obstacles.append(obstacle)
             continue
         try:
-            outcome = allocator.allocate(snapshot, NodeView(node.metadata.name, node.metadata.labels), claims)
-        except (InvalidClaim, InvalidInput) as error:
+            outcome = allocator.allocate(snapshot, _view(node), claims)
+        except InvalidClaim as error:
+            return allocator.explain(snapshot, [_view(node)], claims).text or str(error)
+        except InvalidInput as error:
             return str(error)
         if isinstance(outcome, Allocated):
             return Found(node.metadata.name, outcome.allocations)
@@ -138,6 +140,10 @@ def describe_devices(allocation: Allocation) -> str:
 
 def _join(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _view(node: ClusterNode) -> NodeView:
+    return NodeView(node.metadata.name, node.metadata.labels)
 
 
 def _in_order(world: World) -> list[ClusterNode]:
@@ -239,6 +245,5 @@ def _explain(
     snapshot: Snapshot, claims: Sequence[Claim], refusing: Sequence[ClusterNode], obstacles: Sequence[str]
 ) -> str:
     """Say why no node has the devices, and what kept the pod from nodes that were not even asked."""
-    views = [NodeView(node.metadata.name, node.metadata.labels) for node in refusing]
-    why = allocator.explain(snapshot, views, claims).text if views else ""
+    why = allocator.explain(snapshot, [_view(node) for node in refusing], claims).text if refusing else ""
     return "; ".join(filter(None, (why, placing.summarize(obstacles)))) or "there are no nodes"

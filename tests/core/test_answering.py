@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from driver.core import answering
 from driver.core.allocator import Snapshot
 from driver.core.answering import Answer, State
@@ -12,7 +14,7 @@ from driver.core.fencing import FENCE, Authority
 from driver.model.claims import Allocation, AllocationResult, DeviceAllocation
 from driver.model.objects import ObjectMeta
 from driver.model.published import PublishedDevice, PublishedSlice, PublishedSpec
-from driver.model.requests import DeviceClass
+from driver.model.requests import CelSelector, ClaimSpec, DeviceClass, DeviceRequest, Request, Selector
 from driver.model.slices import DeviceTaint, Pool
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
@@ -112,6 +114,17 @@ def test_what_waits_says_for_what() -> None:
     }
     assert {name: (found[name].reason, found[name].message) for name in expected} == expected
     assert found["big"].reason == "NoSuitableDevices"
+
+
+def test_a_selector_that_fails_is_told_with_the_one_that_works() -> None:
+    failing = make_claim("c", policy="none")
+    selector = Selector(cel=CelSelector(expression='device.attributes["example.com"].numa > 1'))
+    asked = DeviceRequest(device_class_name="gpu", selectors=(selector,))
+    devices = msgspec.structs.replace(failing.spec.devices, requests=(Request(name="r", exactly=asked),))
+    failing = msgspec.structs.replace(failing, spec=ClaimSpec(devices=devices))
+    message = answer(failing, make_pod("p", "c"))["c"].message
+    assert "gpu.example.com/open/gpu-0 and 1 more have no attribute example.com/numa" in message
+    assert 'this would work: `has(device.attributes["example.com"].numa) &&' in message
 
 
 def test_a_group_that_lacks_a_member_waits() -> None:

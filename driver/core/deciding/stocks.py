@@ -9,7 +9,6 @@ taken off here, so that claims need no toleration for it; all other taints stay.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -110,11 +109,15 @@ class DeviceStock:
         try:
             choice = self._cluster.choose(wish)
         except InvalidClaim as error:
-            return Refused(str(error))
+            return self._refuse(nodes, member, str(error))
         if choice is None:
-            views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes.values()]
-            return Refused(Detail(partial(self._explain, self._cluster.take_snapshot(), views, member)))
+            return self._refuse(nodes, member)
         return Chosen(choice.node, choice.allocated.allocations)
+
+    def _refuse(self, nodes: Mapping[str, ClusterNode], member: Member, error: str = "") -> Refused:
+        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes.values()]
+        snapshot = self._cluster.take_snapshot()
+        return Refused(Detail(lambda: self._explain(snapshot, views, member) or error))
 
     def take(self, claim: Claim, allocation: Allocation) -> None:
         """Let a claim hold devices, so that later choices leave them alone."""

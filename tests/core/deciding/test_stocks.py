@@ -119,6 +119,14 @@ def test_an_allocation_is_ours_if_all_of_its_pools_are() -> None:
     assert not ours.owns(get(open_stock, claim("c"))[2])
 
 
+def test_a_selector_that_fails_is_refused_with_the_one_that_works() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
+    answer = ask(stock, claim("c", 1, 'device.attributes["accel-dra.dev"].numa > 1'))
+    assert isinstance(answer, Refused)
+    assert "gpu.accel-dra.dev/a/gpu-0 has no attribute accel-dra.dev/numa" in str(answer.message)
+    assert 'this would work: `has(device.attributes["accel-dra.dev"].numa) &&' in str(answer.message)
+
+
 def test_a_claim_that_no_node_can_help_is_refused_with_its_reason() -> None:
     stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
     answer = ask(stock, claim("c", class_name="none"))
