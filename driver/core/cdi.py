@@ -47,6 +47,9 @@ class _Names(msgspec.Struct, frozen=True):
     devices: tuple[_Name, ...]
 
 
+_names: Final = msgspec.json.Decoder(_Names)
+
+
 @dataclass(frozen=True, slots=True)
 class SpecFile:
     """A CDI document as it is written: file name in the CDI folder and text."""
@@ -97,7 +100,7 @@ def name_file(driver: str, uid: str) -> str:
 def list_devices(text: bytes, uid: str) -> tuple[str, ...]:
     """Return what a claim's document gives, as published name or name-shareID; nothing if it is not our document."""
     try:
-        entries = msgspec.json.decode(text, type=_Names).devices
+        entries = _names.decode(text).devices
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
     return tuple(entry.name.removeprefix(f"{uid}-") for entry in entries if entry.name.startswith(f"{uid}-"))

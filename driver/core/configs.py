@@ -41,6 +41,9 @@ class _TypeMeta(msgspec.Struct, frozen=True, rename="camel"):
     kind: str
 
 
+_metas: Final = msgspec.json.Decoder(_TypeMeta)
+
+
 def rule(
     entries: Iterable[AllocationConfiguration], driver: str, result: AllocationResult
 ) -> Mapping[str, Configuration]:
@@ -74,7 +77,7 @@ def parse(opaque: OpaqueConfiguration) -> Configuration:
     """Return a configuration for us. Raises `InvalidInput` unless it is of an API version and kind that we know."""
     text = bytes(opaque.parameters)
     try:
-        meta = msgspec.json.decode(text, type=_TypeMeta)
+        meta = _metas.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"configuration for {opaque.driver}: parameters",

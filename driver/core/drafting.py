@@ -30,6 +30,10 @@ _KINDS: Final = {
     "DeviceClass": ("resource.k8s.io/v1", DeviceClass),
     "Pod": ("v1", Workload),
 }
+_claims: Final = msgspec.json.Decoder(Claim)
+_templates: Final = msgspec.json.Decoder(ResourceClaimTemplate)
+_pods: Final = msgspec.json.Decoder(Workload)
+_classes: Final = msgspec.json.Decoder(DeviceClass)
 _UNNAMED: Final = "unnamed"
 _LAST: Final = "9999-12-31T23:59:59Z"
 """When drafts are created: whatever exists is served before them."""
@@ -115,21 +119,21 @@ def _add(draft: Draft, document: object, number: int, namespace: str) -> Draft:
 def _take(draft: Draft, kind: str, document: Mapping[str, object], place: tuple[int, str]) -> Draft:
     match kind:
         case "ResourceClaim":
-            claim = _decode(document, Claim, place)
+            claim = _decode(document, _claims, place)
             return replace(draft, claims=(*draft.claims, _settle(claim, place)))
         case "ResourceClaimTemplate":
-            template = _decode(document, ResourceClaimTemplate, place)
+            template = _decode(document, _templates, place)
             return replace(draft, templates=(*draft.templates, _settle(template, place)))
         case "Pod":
-            return replace(draft, pods=(*draft.pods, _settle(_decode(document, Workload, place), place)))
+            return replace(draft, pods=(*draft.pods, _settle(_decode(document, _pods, place), place)))
         case _:
-            return replace(draft, classes=(*draft.classes, _decode(document, DeviceClass, place)))
+            return replace(draft, classes=(*draft.classes, _decode(document, _classes, place)))
 
 
-def _decode(document: Mapping[str, object], shape: type[_T], place: tuple[int, str]) -> _T:
+def _decode(document: Mapping[str, object], decoder: msgspec.json.Decoder[_T], place: tuple[int, str]) -> _T:
     """Decode through JSON, because opaque parameters are kept as JSON text."""
     try:
-        return msgspec.json.decode(msgspec.json.encode({"metadata": {}, **document}), type=shape)
+        return decoder.decode(msgspec.json.encode({"metadata": {}, **document}))
     except (msgspec.MsgspecError, TypeError, RecursionError, ValueError) as error:
         allowed, _, field = str(error).partition(" - at `")
         path = field.rstrip("`").removeprefix("$.")

@@ -6,6 +6,7 @@ that names the object and the field.
 
 from __future__ import annotations
 
+import threading
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -15,12 +16,16 @@ from driver.model.objects import Api, ListMeta
 
 T = TypeVar("T")
 
+_building: Final = threading.Lock()
+"""msgspec learns what a struct is made of when it is first used, and crashes if two threads begin that at once."""
+
 
 class Decoder(Generic[T]):
     """Reads one type. Safe for many threads."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._decoder = msgspec.json.Decoder(kind)
+        with _building:
+            self._decoder = msgspec.json.Decoder(kind)
 
     def decode(self, body: bytes | msgspec.Raw, what: str) -> T:
         """Return the object. Raises `Unavailable`: a truncated or foreign answer may be right later."""

@@ -76,6 +76,9 @@ class _Config(_Part, frozen=True, kw_only=True):
     contexts: tuple[_NamedContext, ...] | None = None
 
 
+_configs: Final = msgspec.json.Decoder(_Config, strict=False)
+
+
 _Entry = TypeVar("_Entry", _Context, _Cluster, _User)
 
 
@@ -172,7 +175,7 @@ def _read(path: str) -> _Config:
     except yaml.YAMLError as error:
         raise InvalidInput("kubeconfig", path, f"YAML ({' '.join(str(error).split())})") from error
     try:
-        return msgspec.convert(content if content is not None else {}, _Config, strict=False)
+        return _configs.decode(msgspec.json.encode(content if content is not None else {}))
     except msgspec.ValidationError as error:
         raise InvalidInput("kubeconfig", path, f"a file of kind Config ({error})") from error
 

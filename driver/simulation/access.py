@@ -7,7 +7,7 @@ Raises the errors of `driver.model.errors`. Safe for many threads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
@@ -35,6 +35,11 @@ class Kind(Generic[ObjectT]):
     kind: str
     type: type[ObjectT]
     namespaced: bool = True
+    decoder: msgspec.json.Decoder[ObjectT] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Build the decoder."""
+        object.__setattr__(self, "decoder", msgspec.json.Decoder(self.type))
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Return the path of a collection (no name), an object, or a subresource of it."""
@@ -46,6 +51,7 @@ class Other(Object, frozen=True):
     """An object of a kind that is only written."""
 
 
+_pages: Final = msgspec.json.Decoder(Page)
 _DRA: Final = "/apis/resource.k8s.io/v1"
 _RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 _ADMISSION: Final = "/apis/admissionregistration.k8s.io/v1"
@@ -83,7 +89,7 @@ class Objects:
 
     def get(self, kind: Kind[ObjectT], name: str, namespace: str = "") -> ObjectT:
         """Return one object."""
-        return msgspec.json.decode(self.client.get(kind.path(namespace, name)), type=kind.type)
+        return kind.decoder.decode(self.client.get(kind.path(namespace, name)))
 
     def find(self, kind: Kind[ObjectT], name: str, namespace: str = "") -> ObjectT | None:
         """Return one object, or None if it does not exist."""
@@ -104,20 +110,20 @@ class Objects:
         """Return all objects and the resourceVersion from which to watch."""
         chosen = {"fieldSelector": fields, "labelSelector": labels}
         body = self.client.get(kind.path(namespace), {key: value for key, value in chosen.items() if value})
-        page = msgspec.json.decode(body, type=Page)
-        return [msgspec.json.decode(item, type=kind.type) for item in page.items], page.metadata.resource_version
+        page = _pages.decode(body)
+        return [kind.decoder.decode(item) for item in page.items], page.metadata.resource_version
 
     def create(self, kind: Kind[ObjectT], body: Body, namespace: str = "") -> ObjectT:
         """Create an object; apiVersion and kind are added."""
         version = kind.group.removeprefix("/apis/").removeprefix("/api/")
         whole = {"apiVersion": version, "kind": kind.kind, **body}
-        return msgspec.json.decode(self.client.create(kind.path(namespace), _encode(whole)), type=kind.type)
+        return kind.decoder.decode(self.client.create(kind.path(namespace), _encode(whole)))
 
     def patch(self, kind: Kind[ObjectT], target: ObjectT, body: Body, subresource: str = "") -> ObjectT:
         """Apply a JSON merge patch to the object that was read; `Conflict` if it is another one by now."""
         body = {**body, "metadata": {"uid": target.metadata.uid, **_mapping(body.get("metadata"))}}
         path = kind.path(target.metadata.namespace, target.metadata.name, subresource)
-        return msgspec.json.decode(self.client.patch(path, _encode(body), MERGE_PATCH), type=kind.type)
+        return kind.decoder.decode(self.client.patch(path, _encode(body), MERGE_PATCH))
 
     def change(self, kind: Kind[ObjectT], target: ObjectT, body: Body, subresource: str = "") -> ObjectT:
         """Like `patch`, but `Conflict` if the object has changed at all since it was read."""

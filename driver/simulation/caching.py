@@ -28,6 +28,9 @@ class _Event(Api, frozen=True):
     object: msgspec.Raw
 
 
+_events: Final = msgspec.json.Decoder(_Event)
+
+
 class _ExpiredError(Exception):
     """The watch cannot go on from where it is: list again."""
 
@@ -127,10 +130,10 @@ class Cache(Generic[ObjectT]):
         return version
 
     def _take(self, line: bytes) -> str:
-        event = msgspec.json.decode(line, type=_Event)
+        event = _events.decode(line)
         if event.type == "ERROR":
             raise _ExpiredError
-        item = msgspec.json.decode(event.object, type=self._kind.type)
+        item = self._kind.decoder.decode(event.object)
         with self._lock:
             if event.type == "DELETED":
                 self._items.pop(item.key, None)

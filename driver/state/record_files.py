@@ -44,6 +44,11 @@ class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
     record: msgspec.Raw
 
 
+_envelopes: Final = msgspec.json.Decoder(_Envelope)
+_records: Final = msgspec.json.Decoder(Record)
+_glimpses: Final = msgspec.json.Decoder(_Glimpse)
+
+
 def encode(record: Record) -> bytes:
     """Return the file of a record."""
     body = msgspec.json.encode(record)
@@ -59,20 +64,20 @@ def decode(text: bytes, path: str) -> Record:
     Raises `Corrupt`, whatever the file holds, and `TooNew` for one that is whole and of a later version.
     """
     try:
-        envelope = msgspec.json.decode(text, type=_Envelope)
+        envelope = _envelopes.decode(text)
         if envelope.min_reader > SCHEMA_VERSION:
             why = f"it is of version {envelope.schema_version}; this plugin understands {SCHEMA_VERSION}"
             raise TooNew(path, why, _glimpse(envelope.record))
         if _checksum(envelope.record) != envelope.checksum:
             raise Corrupt(path, "its checksum does not match: it was damaged or changed by hand")
-        return msgspec.json.decode(envelope.record, type=Record)
+        return _records.decode(envelope.record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(path, f"it is not a record: {error}" if text else "it is empty") from error
 
 
 def _glimpse(body: msgspec.Raw) -> tuple[PreparedDevice, ...] | None:
     try:
-        return msgspec.json.decode(body, type=_Glimpse).devices
+        return _glimpses.decode(body).devices
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -163,6 +163,7 @@ def make_options(kubeconfig: str, node: str, driver: str, socket: str) -> Option
     if socket:
         return Options(kubeconfig, node, driver, (), socket, folder)
     plugins, registry = str(folder / "plugins"), str(folder / "registry")
+    Path(registry).mkdir()  # the kubelet's, which the plugin waits for and never makes
     arguments = {
         "--node-name": node,
         "--driver-name": driver,

@@ -17,9 +17,9 @@ from driver.cli.checks import features
 from driver.cli.checks.findings import Check, Finding, amount, failed, ok, warning
 from driver.core import fencing
 from driver.core.fencing import Authority
-from driver.kube import access
+from driver.kube import access, listing
 from driver.kube.client import Client
-from driver.model.errors import DriverError, Forbidden, InvalidInput, NotFound, Unavailable, Unsupported
+from driver.model.errors import DriverError, Forbidden, InvalidInput, NotFound, Unsupported
 from driver.model.slices import ResourceSlice, SliceList
 from driver.settings import Settings
 
@@ -30,6 +30,7 @@ SUPPORTED: Final = ((1, 34), (1, 37))
 """Oldest and newest minor version of Kubernetes that this version of the driver was made for."""
 NEEDED: Final = ("deviceclasses", "resourceclaims", "resourceslices")
 CLASSES: Final = ("gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev")
+_pages: Final = msgspec.json.Decoder(SliceList)
 _INSTALL: Final = "kubectl apply -k deploy/base"
 
 
@@ -77,6 +78,9 @@ class _Review(msgspec.Struct, frozen=True):
     """SelfSubjectAccessReview."""
 
     status: _ReviewStatus = _ReviewStatus()
+
+
+_reviews: Final = msgspec.json.Decoder(_Review)
 
 
 class _NodeInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -185,9 +189,7 @@ class Cluster:
         selector = f"spec.driver={options.driver_name}" + (
             f",spec.nodeName={options.node_name}" if options.node_name else ""
         )
-        page = msgspec.json.decode(
-            client.get(f"{RESOURCE}/resourceslices", {"fieldSelector": selector, "limit": 500}), type=SliceList
-        )
+        page = _pages.decode(client.get(f"{RESOURCE}/resourceslices", {"fieldSelector": selector, "limit": 500}))
         where = f"node {options.node_name}" if options.node_name else "the cluster"
         newest: dict[str, int] = {}
         for item in page.items:
@@ -218,10 +220,7 @@ def _name_authorities(slices: list[ResourceSlice]) -> str:
 
 def read(client: Client, path: str, kind: type[_T]) -> _T:
     """Return an object of the API. Raises what the client raises, `Unavailable` for an answer that cannot be read."""
-    try:
-        return msgspec.json.decode(client.get(path), type=kind)
-    except msgspec.DecodeError as error:
-        raise Unavailable(f"{path}: the API server's answer cannot be read: {error}") from error
+    return listing.fetch(client, path, kind)
 
 
 def judge_version(text: str, server: str) -> Finding:
@@ -284,7 +283,7 @@ def review(client: Client, permission: Permission) -> bool:
         "spec": {"resourceAttributes": attributes},
     }
     answer = client.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", msgspec.json.encode(body))
-    return msgspec.json.decode(answer, type=_Review).status.allowed
+    return _reviews.decode(answer).status.allowed
 
 
 def _try_reading(client: Client) -> Iterator[Finding]:

@@ -52,6 +52,9 @@ class _Slice(msgspec.Struct, frozen=True):
     spec: _Spec = _Spec()
 
 
+_slices: Final = msgspec.json.Decoder(_Slice)
+
+
 def try_features(
     client: Client, driver: str, node: str, authority: Authority = Authority.SCHEDULER
 ) -> Iterator[Finding]:
@@ -103,6 +106,6 @@ def _try(client: Client, driver: str, node: str, content: Json) -> _Slice:
     body = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": _NAME}, "spec": spec}
     try:
         answer = client.create(_SLICES, msgspec.json.encode(body), {"dryRun": "All"})
-        return msgspec.json.decode(answer, type=_Slice)
+        return _slices.decode(answer)
     except msgspec.DecodeError as error:
         raise Unavailable(f"{_SLICES}: the API server's answer cannot be read: {error}") from error

@@ -61,6 +61,9 @@ class _Checkpoint(msgspec.Struct, rename="pascal"):
     claim_info_state_list: tuple[_ClaimState, ...] = ()
 
 
+_checkpoints: Final = msgspec.json.Decoder(_Checkpoint)
+
+
 def write(folder: Path, claims: list[ClaimInfo]) -> None:
     """Replace the file, atomically."""
     data = msgspec.json.encode(_Checkpoint(claim_info_state_list=tuple(map(_describe, claims)))).decode()
@@ -80,7 +83,7 @@ def read(folder: Path) -> list[ClaimInfo]:
         data = str(document["Data"])
         if zlib.crc32(data.encode()) != document["Checksum"]:
             raise Corrupt(str(path), "checkpoint is corrupted: the checksum does not match")
-        states = msgspec.json.decode(data, type=_Checkpoint).claim_info_state_list
+        states = _checkpoints.decode(data).claim_info_state_list
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(str(path), f"checkpoint is corrupted: {error}") from error
     return [_restore(state) for state in states]

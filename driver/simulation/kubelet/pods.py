@@ -28,6 +28,7 @@ from driver.simulation.runtime.injection import InjectionError
 
 _WORKERS: Final = 16
 _KILLED: Final = 137
+_statuses: Final = msgspec.json.Decoder(tuple[ResourceStatus, ...])
 """Exit code of a container that was stopped."""
 Step = Callable[[], float]
 """One piece of work on a pod; returns the seconds before the next."""
@@ -175,7 +176,7 @@ class Pods:
         """Return whether the pod shows the health of its devices; a pod that is not reported running yet shows none."""
         wanted = self._describe_devices(pod)
         return pod.status.phase != "Running" or all(
-            each.allocated_resources_status == msgspec.convert(wanted.get(each.name, []), tuple[ResourceStatus, ...])
+            each.allocated_resources_status == _statuses.decode(msgspec.json.encode(wanted.get(each.name, [])))
             for each in pod.status.container_statuses
         )
 

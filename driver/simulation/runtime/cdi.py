@@ -94,6 +94,9 @@ class Document(_Strict, frozen=True):
     annotations: dict[str, str] = {}
 
 
+_documents: Final = msgspec.json.Decoder(Document)
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A device that a runtime can inject, and the file it is from."""
@@ -147,11 +150,11 @@ def parse(content: bytes, suffix: str = ".json") -> Document:
     """Return a valid document. Raises ValueError with the first thing that is wrong."""
     if suffix == ".yaml":
         try:
-            document = msgspec.convert(yaml.safe_load(content), Document)
+            document = _documents.decode(msgspec.json.encode(yaml.safe_load(content)))
         except yaml.YAMLError as error:
             raise ValueError(f"no YAML: {error}") from error
     else:
-        document = msgspec.json.decode(content, type=Document)
+        document = _documents.decode(content)
     _check_names(document)
     needed = required_version(document)
     if document.cdi_version not in VERSIONS:

@@ -26,6 +26,9 @@ class Line(File, frozen=True):
     partition_uuid: str | None = msgspec.field(default=None, name="partitionUUID")
 
 
+_lines: Final = msgspec.json.Decoder(Line)
+
+
 def read(path: Path, now: float) -> tuple[HealthEvent, ...]:
     """Return the events of the file so far; none while there is no file. Raises `InvalidInput` naming the line."""
     try:
@@ -38,7 +41,7 @@ def read(path: Path, now: float) -> tuple[HealthEvent, ...]:
 
 def _parse(where: str, content: bytes, now: float) -> HealthEvent:
     try:
-        line = msgspec.json.decode(content, type=Line)
+        line = _lines.decode(content)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise InvalidInput(where, content.decode(errors="replace"), str(error)) from error
     if line.severity not in SEVERITIES:

@@ -101,6 +101,10 @@ class Node(File, frozen=True):
     devices: tuple[Device, ...] = ()
 
 
+_models: Final = msgspec.json.Decoder(Model)
+_nodes: Final = msgspec.json.Decoder(Node)
+
+
 _T = TypeVar("_T")
 
 
@@ -124,7 +128,7 @@ def read(path: Path) -> bytes:
 
 def parse_node(path: Path, content: bytes) -> Node:
     """Return the node that a file describes. Raises `InvalidInput` naming file, field, value and what is allowed."""
-    return _parse(str(path), content, Node)
+    return _parse(str(path), content, _nodes)
 
 
 def read_model(name: str) -> Model:
@@ -133,16 +137,16 @@ def read_model(name: str) -> Model:
     if name not in known:
         raise InvalidInput("model", name, ", ".join(known))
     path = DATA / "models" / f"{name}.json"
-    return _parse(str(path), path.read_bytes(), Model)
+    return _parse(str(path), path.read_bytes(), _models)
 
 
-def _parse(where: str, content: bytes, shape: type[_T]) -> _T:
+def _parse(where: str, content: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         document: object = msgspec.json.decode(content)
     except msgspec.DecodeError as error:
         raise InvalidInput(where, content[:60].decode(errors="replace"), f"a JSON document ({error})") from error
     try:
-        return msgspec.convert(document, shape)
+        return decoder.decode(content)
     except msgspec.ValidationError as error:
         allowed, _, field = str(error).partition(" - at `")
         field = field.rstrip("`") or "$"
