@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final
 
 from driver.core.cel import times
@@ -94,18 +95,18 @@ def _text_of_bytes(octets: bytes) -> str:
 
 
 def text_of_double(number: float) -> str:
-    """Write a double as Go's fmt %g does: the fewest digits, an exponent below 1e-4 and from 1e21 on."""
+    """Write a double as Go's strconv does in format g: the fewest digits, an exponent below 1e-4 and from 1e6 on."""
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):
         return "+Inf" if number > 0 else "-Inf"
-    if number == 0 or 1e-4 <= abs(number) < 1e21:
-        text = repr(number)
-        if "e" in text:
-            return f"{number:.0f}"
-        return text.removesuffix(".0")
-    mantissa, _, exponent = repr(number).partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}"
+    if number == 0 or 1e-4 <= abs(number) < 1e6:
+        return repr(number).removesuffix(".0")
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    written = "".join(map(str, digits))
+    power = len(digits) - 1 + int(exponent)
+    fraction = f".{written[1:]}" if written[1:] else ""
+    return f"{'-' if sign else ''}{written[0]}{fraction}e{power:+03d}"
 
 
 def _timestamp_of_int(seconds: int) -> Value:

@@ -57,12 +57,12 @@ class MissingKey(EvaluationError):  # noqa: N818 - what it says, not that it is 
 
 
 class Cancelled(EvaluationError):  # noqa: N818 - cel-go's word
-    """The evaluation costs more than the API allows (CELSelectorExpressionMaxCost)."""
+    """The evaluation ends for good: above all, it costs more than the API allows (CELSelectorExpressionMaxCost)."""
 
     final: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        super().__init__("operation cancelled: actual cost limit exceeded")
+    def __init__(self, reason: str = "operation cancelled: actual cost limit exceeded") -> None:
+        super().__init__(reason)
 
 
 def no_such_overload(function: str, *kinds: str) -> EvaluationError:

@@ -74,7 +74,7 @@ class Planner:
         """Plan a variable or the name of a type."""
         if node in self.checked.constants:
             return self._constant(node, TypeName(self.checked.constants[node]))
-        return qualifying.charged(self._resolver(node))
+        return self._charged(node)
 
     def select(self, node: Select) -> Evaluator:
         """Plan the selection of a field, or the question whether it is there."""
@@ -83,7 +83,15 @@ class Planner:
         if node.test:
             root, steps = self._chain(node.operand)
             return qualifying.tester(root, steps, node.field)
-        return qualifying.charged(self._resolver(node))
+        return self._charged(node)
+
+    def _charged(self, node: Node) -> Evaluator:
+        """Return what follows a chain and pays for it; one that starts at a ternary is free, as the ternary is."""
+        start = node
+        while self._is_chain(start) and not isinstance(start, Name):
+            start = start.operand if isinstance(start, Select) else start.arguments[0]  # type: ignore[union-attr]
+        is_free = isinstance(start, Call) and start.function == "_?_:_"
+        return self._resolver(node) if is_free else qualifying.charged(self._resolver(node))
 
     def _resolver(self, node: Node) -> Evaluator:
         return qualifying.resolver(*self._chain(node))
@@ -204,7 +212,7 @@ class Planner:
         if special is not None:
             return special(self, node)
         if node.function in _CHAINED:
-            return qualifying.charged(self._resolver(node))
+            return self._charged(node)
         nodes = self.checked.arguments(node)
         arguments = list(map(self.plan, nodes))
         name = self.checked.function(node)
@@ -215,7 +223,8 @@ class Planner:
             if member is not None:
                 return member
         run = self._function(node, name, nodes)
-        eager = len(arguments) <= 2 and (bool(overload) or name in library.SINGLETONS) and name not in _REGEX
+        has_pattern = name in _REGEX and nodes[1] in self.constants
+        eager = len(arguments) <= 2 and (bool(overload) or name in library.SINGLETONS) and not has_pattern
         evaluate = _strict(arguments, run, tracking.cost_of(name, overload), eager=eager)
         if name in library.TYPE_CONVERSIONS and len(nodes) == 1 and nodes[0] in self.constants:
             return self._folded(node, lambda _: run(self.constants[nodes[0]]))

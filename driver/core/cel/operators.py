@@ -141,7 +141,7 @@ def contained(item: Value, container: Value) -> Value:
     if isinstance(container, list | tuple):
         return any(values.matches(item, element) for element in container)
     if isinstance(container, Mapping):
-        return values.key_of(item) in container
+        return bool(container) and values.key_of(item) in container
     raise no_such_overload("@in", kind_of(item), kind_of(container))
 
 

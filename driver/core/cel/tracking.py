@@ -90,12 +90,16 @@ def _traversal(value: Value) -> int:
 
 
 def _contains_address(arguments: Arguments, _: Value) -> int:
-    cost = _up(2 * size_of(arguments[0]) * TEXT)
-    return cost + _up(size_of(arguments[1]) * TEXT) if isinstance(arguments[1], str) else cost
+    return _up(2 * size_of(arguments[0]) * TEXT)
 
 
 def _contains_network(arguments: Arguments, _: Value) -> int:
     return _contains_address(arguments, _) + _up(size_of(arguments[0]) * TEXT) + 1
+
+
+def _and_parsing(contains: Cost) -> Cost:
+    """The text is read first. Only where the type is known before: with an attribute no overload is chosen yet."""
+    return lambda arguments, result: contains(arguments, result) + _up(size_of(arguments[1]) * TEXT)
 
 
 def _validate(arguments: Arguments, _: Value) -> int:
@@ -157,6 +161,8 @@ _OVERLOADS: Final[Mapping[str, Cost]] = {
     "list_sets_intersects_list": _sets(1),
     "list_sets_equivalent_list": _sets(2),
     "cidr_ip": _ONE,
+    "cidr_contains_ip_string": _and_parsing(_contains_address),
+    "cidr_contains_cidr_string": _and_parsing(_contains_network),
 }
 _FUNCTIONS: Final[Mapping[str, Cost]] = {
     "_==_": _equality,

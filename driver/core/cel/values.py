@@ -9,7 +9,7 @@ Python's own equality is never used between values: True is 1 in Python and not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeAlias
 
 from driver.core.cel.errors import Cancelled, EvaluationError, MissingKey, no_such_overload
@@ -105,11 +105,12 @@ class BoolKey:
     value: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class LoneKey:
-    """A list, a map or another value as a map key: no look-up finds it again."""
+    """Another value as a map key: found again by equality where cel-go keeps it by value, else by itself or never."""
 
-    value: Value
+    value: Value = field(compare=False)
+    identity: Value
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -132,6 +133,10 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 NUMBERS: Final = frozenset(("int", "uint", "double"))
 _KEYS: Final = frozenset(("string", *NUMBERS))
+_COMPARABLE: Final = frozenset(
+    ("net.IP", "net.CIDR", "google.protobuf.Duration", "google.protobuf.Timestamp", "type", "null_type")
+)
+"""Kinds that Go compares by value, so that a key is found again by an equal one."""
 _LARGEST_EXACT: Final = 2**53
 _MAX_WEIGHT: Final = 1_000_000
 
@@ -147,11 +152,17 @@ def kind_of(value: Value) -> str:
 
 
 def key_of(value: Value) -> Value:
-    """Return a value as the key of a dict."""
+    """Return a value as the key of a dict. Raises `Cancelled` for a version: upstream's interpreter ends there."""
     kind = kind_of(value)
     if kind in _KEYS:
         return value
-    return BoolKey(value is True) if kind == "bool" else LoneKey(value)
+    if kind == "bool":
+        return BoolKey(value is True)
+    if kind == "kubernetes.Semver":
+        raise Cancelled("internal error: a version cannot be the key of a map")
+    if kind in _COMPARABLE:
+        return LoneKey(value, (kind, value))
+    return LoneKey(value, object() if isinstance(value, Opaque) else id(value))
 
 
 def keys(mapping: Mapping[Value, Value]) -> list[Value]:

@@ -55,7 +55,7 @@ def _value(expression: str, **variables: object) -> object:
         ("'a' in {'a': 1}", True),
         ("[3, 1, 2].filter(x, x > 1).map(x, x * 2)", [6, 4]),
         ("[1, 2, 3].map(x, x % 2 == 1, x * 10)", [10, 30]),
-        ("[1, 2].exists_one(x, x == 2) && [1, 2].existsOne(x, x > 1)", True),
+        ("[1, 2].exists_one(x, x == 2) && [1, 2].existsOne(i, x, x > 1)", True),
         ("cel.bind(x, 2, x * x) + [1].map(x, x)[0]", 5),
         ("{'b': 1, 'a': 2}.map(k, k)", ["b", "a"]),
         ("['b', 'a'].sort().join('-')", "a-b"),
