@@ -85,7 +85,7 @@ SELECTORS = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
         st.tuples(inner, st.sampled_from((" && ", " || ")), inner).map("".join),
-        st.tuples(inner, inner, inner).map(lambda parts: f"{parts[0]} ? {parts[1]} : ({parts[2]})"),
+        st.tuples(inner, inner, inner).map(lambda parts: f"{parts[0]} ? ({parts[1]}) : ({parts[2]})"),
         inner.map(lambda text: f"({text}\n)"),
         inner.map(lambda text: f"!({text}\n)"),
     ),
