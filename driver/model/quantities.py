@@ -90,9 +90,9 @@ def of_integer(number: int) -> Quantity:
 
 @lru_cache(maxsize=4096)
 def parse(text: str, field: str = "quantity") -> Quantity:
-    """Read a quantity as the API server does. Raises `InvalidInput` that names `field`."""
+    """Read a quantity as the API server does: without digits it is 0. Raises `InvalidInput` that names `field`."""
     found = _TEXT.fullmatch(text)
-    if found is None or not (found[2] or found[3]):
+    if found is None or not text:
         raise InvalidInput(field, text, _ALLOWED)
     sign, whole, fraction, suffix = found[1], found[2].lstrip("0") or "0", found[3] or "", found[4]
     exponent, form = _read_suffix(text, suffix, field)

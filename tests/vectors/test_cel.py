@@ -1,4 +1,7 @@
-"""Selectors as Kubernetes v1.36.2 itself answered them: every result, every cost, every refusal is ours as well."""
+"""Selectors as Kubernetes v1.36.2 itself answered them: every result, every cost, every refusal is ours as well.
+
+The second file has corners of the libraries and random expressions.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import pytest
 from hack.replay import cel
 from hack.replay.files import Vector, read
 
-FILE: Final = Path(__file__).parent / "cel" / "selectors.jsonl"
-VECTORS: Final = [vector for _, vector in read(FILE)]
+FOLDER: Final = Path(__file__).parent / "cel"
+DESIGNED: Final = [vector for _, vector in read(FOLDER / "selectors.jsonl")]
+CORNERS: Final = [vector for _, vector in read(FOLDER / "corners.jsonl.gz")]
+VECTORS: Final = [*DESIGNED, *CORNERS]
 CATEGORIES: Final = sorted({str(vector["category"]) for vector in VECTORS})
 
 
@@ -30,5 +35,5 @@ def test_we_answer_as_kubernetes_does(category: str, record_property: Callable[[
 
 
 def test_all_recorded_selectors_are_here() -> None:
-    assert len(VECTORS) == 464
+    assert (len(DESIGNED), len(CORNERS)) == (464, 614)
     assert len(CATEGORIES) > 20

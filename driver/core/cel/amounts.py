@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from driver.core.cel.errors import EvaluationError
+from driver.core.cel.errors import EvaluationError, no_such_overload
 from driver.core.cel.values import MAX_INT, MIN_INT, Opaque, Value
 from driver.model import quantities
 from driver.model.errors import InvalidInput
@@ -36,11 +36,15 @@ class Amount(Opaque):
     nanos: int
     value: int | None
     scale: int = 0
+    is_sum: bool = False
+    """True for what `add` and `sub` give: nothing equals it, and `==` with it on the right is an error (upstream)."""
     kind: ClassVar[str] = "kubernetes.Quantity"
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Amount:
             raise TypeError("a quantity equals quantities only")
+        if other.is_sum:
+            raise no_such_overload("_==_", self.kind, self.kind)
         return self.nanos == other.nanos
 
     def __hash__(self) -> int:
@@ -126,6 +130,10 @@ def _add(one: Amount, other: Amount) -> Amount:
     return Amount(nanos, value if fits else None, scale if fits else 0)
 
 
+def _sum(one: Amount, other: Amount) -> Amount:
+    return replace(_add(one, other), is_sum=True)
+
+
 def _negated(amount: Amount) -> Amount:
     return Amount(-amount.nanos, None if amount.value is None else -amount.value, amount.scale)
 
@@ -158,9 +166,9 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Value]]] = {
     "quantity_get_float": _as_float,
     "quantity_get_int": _as_integer,
     "quantity_is_integer": lambda amount: _whole(amount) is not None,
-    "quantity_add": _add,
-    "quantity_add_int": lambda amount, number: _add(amount, _of_int(number)),
-    "quantity_sub": lambda one, other: _add(one, _negated(other)),
-    "quantity_sub_int": lambda amount, number: _add(amount, _of_int(-number)),
+    "quantity_add": _sum,
+    "quantity_add_int": lambda amount, number: _sum(amount, _of_int(number)),
+    "quantity_sub": lambda one, other: _sum(one, _negated(other)),
+    "quantity_sub_int": lambda amount, number: _sum(amount, _of_int(-number)),
 }
 """Functions by the ids of their overloads."""

@@ -110,6 +110,23 @@ def test_reading_an_address_costs_only_where_its_type_is_known_before(expression
     assert ask(expression)[1] == cost
 
 
+@pytest.mark.parametrize("text", ["T", "+", "-k", ".", "Ki", "E", "e3"])
+def test_a_quantity_without_digits_is_zero(text: str) -> None:
+    assert ask(f'quantity("{text}") == quantity("0")')[0]
+
+
+@pytest.mark.parametrize("text", ["", " ", "e", "kk", "+-", "..", "1e"])
+def test_other_texts_are_no_quantities(text: str) -> None:
+    assert not ask(f'isQuantity("{text}")')[0]
+
+
+def test_a_sum_of_quantities_equals_others_but_others_do_not_equal_it() -> None:
+    assert ask("quantity('1k').add(1) == quantity('1001')")[0]
+    assert ask("quantity('1001') != quantity('1k').add(1) && !(quantity('1') in [quantity('2').sub(1)])")[0]
+    with pytest.raises(cel.EvaluationError, match="no such overload"):
+        ask("quantity('1001') == quantity('1k').add(1)")
+
+
 def test_a_call_with_a_broken_argument_is_paid_for_unless_the_pattern_is_constant() -> None:
     broken = "url(',').getHost()"
     assert _cost_until_failure(f"{broken}.matches('a')") == 2
