@@ -16,7 +16,7 @@ class UnreadableFileError(Exception):
 
 def read(file: str | Path) -> Iterator[tuple[str, Vector]]:
     """Yield the vectors of a file, each with its place (`file:line`). Raises `UnreadableFileError`."""
-    for number, line in enumerate(_text(Path(file)).splitlines(), 1):
+    for number, line in enumerate(_text(Path(file)).split("\n"), 1):
         if line.strip():
             yield f"{file}:{number}", _vector(f"{file}:{number}", line)
 
