@@ -19,15 +19,19 @@ import msgspec
 
 from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
-from driver.model.errors import NotFound, Unavailable
+from driver.model.errors import Forbidden, NotFound, Unavailable
 from driver.model.objects import Api, ObjectMeta
 from driver.model.occurrences import Emit, EventLost
 
 _MOST: Final = 256
 """Events that are remembered to count their repetitions."""
+_MOST_UNTOLD: Final = 8192
+"""Events that wait to be written: a controller that begins to lead may have one for each claim and each pod."""
 _LONGEST_NOTE: Final = 1024
 _LONGEST_NAME: Final = 230
 _ATTEMPTS: Final = 5
+_ENDING: Final = "because it is being terminated"
+"""In the refusal of news for a namespace that is going away; nobody would read them (admission NamespaceLifecycle)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ class Happening:
 class _Entry:
     """How often something happened, and what of that the API server knows."""
 
-    count: int
-    seen_at: float
+    count: int = 0
+    seen_at: float = 0.0
     name: str = ""
     told: int = 0
     due_at: float = 0.0
@@ -97,7 +101,8 @@ class EventWriter:
         self._emit = emit
         self._clock = clock
         self._wake = threading.Condition()
-        self._entries: OrderedDict[Happening, _Entry] = OrderedDict()
+        self._untold: OrderedDict[Happening, _Entry] = OrderedDict()
+        self._told: OrderedDict[Happening, _Entry] = OrderedDict()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self.lost = 0
@@ -118,16 +123,13 @@ class EventWriter:
     def post(self, happening: Happening) -> None:
         """Tell that something happened, soon."""
         with self._wake:
-            entry = self._entries.get(happening)
-            if entry is None:
-                self._entries[happening] = _Entry(count=1, seen_at=self._clock())
-            else:
-                entry.count += 1
-                entry.seen_at = self._clock()
-                self._entries.move_to_end(happening)
-            while len(self._entries) > _MOST:
-                _, oldest = self._entries.popitem(last=False)
-                self.lost += oldest.count > oldest.told
+            entry = self._untold.get(happening) or self._told.pop(happening, None) or _Entry()
+            entry.count += 1
+            entry.seen_at = self._clock()
+            self._untold[happening] = entry
+            if len(self._untold) > _MOST_UNTOLD:
+                self._untold.popitem(last=False)
+                self.lost += 1
             self._wake.notify()
 
     def _run(self) -> None:
@@ -139,19 +141,26 @@ class EventWriter:
                     happening = self._choose()
                 if self._stopped or happening is None:
                     return
-                entry = self._entries[happening]
+                entry = self._untold[happening]
             self._write(happening, entry)
+            self._settle(happening, entry)
 
     def _choose(self) -> Happening | None:
         """Return one that has something to tell and whose time has come."""
         now = self._clock()
-        return next(
-            (key for key, entry in self._entries.items() if entry.count > entry.told and entry.due_at <= now), None
-        )
+        return next((key for key, entry in self._untold.items() if entry.due_at <= now), None)
 
     def _wait_time(self) -> float | None:
-        waiting = [entry.due_at for entry in self._entries.values() if entry.count > entry.told]
+        waiting = [entry.due_at for entry in self._untold.values()]
         return max(0.01, min(waiting) - self._clock()) if waiting else None
+
+    def _settle(self, happening: Happening, entry: _Entry) -> None:
+        """Remember what was told, so that its repetitions are counted; more may have been posted meanwhile."""
+        with self._wake:
+            if entry.count == entry.told and happening in self._untold:
+                self._told[happening] = self._untold.pop(happening)
+            if len(self._told) > _MOST:
+                self._told.popitem(last=False)
 
     def _write(self, happening: Happening, entry: _Entry) -> None:
         count = entry.count
@@ -176,8 +185,10 @@ class EventWriter:
 
     def _give_up(self, happening: Happening, error: Exception) -> None:
         with self._wake:
-            self._entries.pop(happening, None)
+            self._untold.pop(happening, None)
             self.lost += 1
+        if isinstance(error, Forbidden) and _ENDING in str(error):
+            return
         about = happening.regarding
         regarding = "/".join(filter(None, (about.kind, about.namespace, about.name)))
         self._emit(EventLost(happening.reason, regarding, str(error) or type(error).__name__))

@@ -218,11 +218,29 @@ def test_posting_never_waits_and_never_grows_without_bound() -> None:
         released.wait(30)
 
     with HttpServer(hang) as server, Recorder(server.url) as writer:
-        for number in range(2000):
+        for number in range(10_000):
             writer.post(happen(str(number)))
-        assert len(writer._entries) <= 256
-        assert writer.lost >= 1700
+        assert len(writer._untold) <= 8192
+        assert writer.lost >= 10_000 - 8193
         released.set()
+
+
+def test_what_is_posted_at_once_is_all_written_and_only_the_last_is_remembered(server: EventServer) -> None:
+    recorder = Recorder(server.server.url)
+    for number in range(600):
+        recorder.writer.post(happen(str(number)))
+    with recorder as writer:
+        wait_until(lambda: len(server.events) == 600 and not writer._untold)
+        assert (writer.lost, len(writer._told)) == (0, 256)
+
+
+def test_nothing_is_said_of_news_for_a_namespace_that_is_going_away(server: EventServer) -> None:
+    server.always = status(403, "unable to create new content in namespace ns because it is being terminated")
+    recorder = Recorder(server.server.url)
+    with recorder as writer:
+        writer.post(happen())
+        wait_until(lambda: writer.lost == 1)
+    assert recorder.told == []
 
 
 def test_the_embedded_api_server_takes_them() -> None:
