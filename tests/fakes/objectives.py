@@ -181,7 +181,7 @@ def _counters(device: Device) -> set[int]:
 
 def _weight(device: Device, whole: Mapping[int, int]) -> int:
     share = sum(amount * 1000 // whole[index] for index, amount in device.counters if whole[index])
-    return max(1, share // len(whole)) ** 2
+    return max(1, share // len(whole))
 
 
 def _value_of(device: Device, name: str) -> object:

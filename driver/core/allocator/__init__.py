@@ -18,7 +18,7 @@ allocator of Kubernetes v1.36 with its default gates; `docs/allocator.md` states
 The best answer instead of the first one, and the best node:
 
     choosing, cluster     on one node; over all of them
-    best, alikes          branch and bound over sets of devices; which devices are alike
+    best, frames          branch and bound over sets of devices; which devices are alike
     tallies               the objective
     layouts, profiles     what is part of what, and what taking it leaves for others; shared by nodes that are alike
     standings, spots      what is left of a node; a node as claims see it

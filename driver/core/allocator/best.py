@@ -7,14 +7,14 @@ then it gives the best set that it has seen, and if it has seen none, the one th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from driver.core.allocator import bounds, candidates
-from driver.core.allocator.alikes import Alikes
 from driver.core.allocator.allocating import MAX_STEPS, open_ledger, search_first
 from driver.core.allocator.devices import Device
+from driver.core.allocator.frames import Frame
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.plans import Options, Plan
 from driver.core.allocator.requests import MAX_RESULTS
@@ -60,16 +60,12 @@ class Problem:
     plan: Plan
     books: Books
     place: Place
+    frame: Frame
     standing: Standing
     policies: Sequence[Policy]
     companions: Sequence[Companion] = ()
     steps: int = 0
     """Devices tried, once the search is over."""
-
-    @property
-    def positions(self) -> Mapping[Device, int]:
-        """Device to position."""
-        return self.place.positions
 
 
 def find_best(problem: Problem, budget: int = BUDGET) -> Found | None:
@@ -117,7 +113,7 @@ def _locate(problem: Problem, search: Search, taken: Sequence[Taken]) -> Iterato
         for slot, alternatives in enumerate(problem.plan.options):
             rank = search.ranks.get(slot, 0)
             if problem.plan.slots[slot].claim == each.claim and alternatives[rank].wanted is each.wanted:
-                yield slot, rank, problem.positions[each.device]
+                yield slot, rank, problem.place.positions[each.device]
                 break
 
 
@@ -128,12 +124,12 @@ class _BestSearch:
         self.best: Found | None = None
         self.steps = 0
         self._budget = budget
-        self._problem = problem
         self._plan = problem.plan
         self._ledger = open_ledger(problem.plan, problem.books)
         self._tally = Tally(problem.standing, problem.policies, problem.companions)
-        self._pairs = bool(problem.companions) or self._has_pairs()
-        self._alikes = Alikes(problem.plan, problem.place, problem.standing, problem.positions, with_roots=self._pairs)
+        self._frame = problem.frame
+        self._layout = problem.place.layout
+        self._positions = problem.place.positions
         self._ranks: list[int] = []
         self._picks: list[Pick] = []
         self._least = self._find_least()
@@ -147,36 +143,13 @@ class _BestSearch:
         """Search."""
         self._enter(0)
 
-    def _has_pairs(self) -> bool:
-        """Say whether devices of two drivers with PCIe roots may come together."""
-        drivers = {
-            device.driver
-            for alternatives in self._plan.options
-            for options in alternatives
-            for device in options.devices
-            if self._problem.place.layout.facts[self._problem.positions[device]].roots
-        }
-        return len(drivers) > 1
-
     def _find_least(self) -> list[Cost]:
         """Return for every slot the least that it and all later ones cost."""
         least = [Cost()]
-        for alternatives in reversed(self._plan.options):
-            costs = [self._least_of(each, each.count) for each in alternatives]
+        for alternatives, ones in zip(reversed(self._plan.options), reversed(self._frame.least), strict=True):
+            costs = [one.times(options.count) for options, one in zip(alternatives, ones, strict=True)]
             least.append(least[-1].plus(Cost(*map(min, zip(*costs, strict=True)))))
         return least[::-1]
-
-    def _least_of(self, options: Options, count: int) -> Cost:
-        """Return the least that so many devices of an alternative cost."""
-        facts = [self._problem.place.layout.facts[self._problem.positions[device]] for device in options.devices]
-        whole = [each for each in facts if each.shares is None]
-        if not whole or len(whole) < len(facts):
-            return Cost()
-        return Cost(
-            memory=count * min(each.memory for each in whole),
-            rest=count * min(each.rest for each in whole),
-            broken=0 if any(each.counters for each in whole) or options.wanted.admin_access else count,
-        )
 
     def _is_worse(self, least: Cost) -> bool:
         """Say whether what is chosen so far and the least that follows cannot be better than the best set known."""
@@ -214,7 +187,9 @@ class _BestSearch:
             self._enter(slot + 1)
         else:
             arranged = self._arrange(claim, options)
-            self._choose_next(_Choice(slot, rank, options, arranged, self._least_of(options, 1)), 0, options.count)
+            is_last = slot == len(self._plan.slots) - 1 and options.count == 1 and self._frame.is_plain
+            choice = _Choice(slot, rank, options, arranged, self._frame.least[slot][rank], is_last)
+            self._choose_next(choice, 0, options.count)
 
     def _choose_all(self, slot: int, rank: int, options: Options) -> None:
         taken = 0
@@ -234,11 +209,11 @@ class _BestSearch:
             return
         tried: set[object] = set()
         least = self._least[choice.slot + 1]
-        for _ in range(missing - 1):
-            least = least.plus(choice.least)
+        if missing > 1:
+            least = least.plus(choice.least.times(missing - 1))
         for index in range(start, len(choice.devices) - missing + 1):
             device = choice.devices[index]
-            alike = self._alikes.find(self._problem.positions[device])
+            alike = self._frame.find_class(self._positions[device], self._tally.standing)
             if alike in tried or self.is_cut:
                 continue
             tried.add(alike)
@@ -247,6 +222,8 @@ class _BestSearch:
             if not self._is_worse(least):
                 self._choose_next(choice, index + 1, missing - 1)
             self._give_back()
+            if choice.is_last:
+                return  # the others are no cheaper
 
     def _take(self, slot: int, rank: int, options: Options, device: Device) -> bool:
         self.steps += 1
@@ -256,7 +233,7 @@ class _BestSearch:
             return False  # if nothing else is found, first-fit has the last word
         if refusal is not None:
             return False
-        position = self._problem.positions[device]
+        position = self._positions[device]
         self._tally.push(self._ledger.taken[-1], position)
         self._picks.append((slot, rank, position))
         return True
@@ -273,8 +250,8 @@ class _BestSearch:
         for device in options.devices:
             if device in options.faults:
                 continue
-            position = self._problem.positions[device]
-            alike = self._alikes.find(position)
+            position = self._positions[device]
+            alike = self._frame.find_class(position, self._tally.standing)
             if alike not in prices:
                 prices[alike] = self._price(position, claim, options, device)
             elif options.count == 1:
@@ -287,12 +264,12 @@ class _BestSearch:
 
     def _price(self, position: int, claim: int, options: Options, device: Device) -> tuple[int, ...] | None:
         """Return by what a candidate is ordered; None if it is not free. Neighbours come one after the other."""
-        facts, tally = self._problem.place.layout.facts[position], self._tally
+        facts, tally = self._layout.facts[position], self._tally
         if facts.shares is None and not options.wanted.admin_access and not tally.is_free(position):
             return None
         amounts = candidates.amounts(device, options.wanted.shape) if device.is_shareable else None
         price = tally.price(position, claim, amounts)
-        if self._pairs and facts.roots:
+        if self._frame.has_pairs and facts.roots:
             price = price._replace(unpaired=int(not tally.is_paired(position)))
         return *price, facts.domain, facts.numa
 
@@ -307,3 +284,5 @@ class _Choice:
     devices: list[Device]
     least: Cost
     """The least that each of them costs."""
+    is_last: bool
+    """Only one device is missing to all claims, and what it costs is known: the first that can be had is the best."""

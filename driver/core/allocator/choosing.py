@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from driver.core.allocator import best, candidates, results
 from driver.core.allocator.allocating import find_message
 from driver.core.allocator.best import Found, Problem
+from driver.core.allocator.frames import Frame
 from driver.core.allocator.nodes import NodeView
 from driver.core.allocator.outcomes import Allocated, Unsatisfiable
 from driver.core.allocator.plans import make_plan
@@ -50,9 +51,10 @@ def allocate_best(
     question = make_question(claims, policies, snapshot.classes, scope)
     pools = snapshot.pools.gather(node)
     place = Place(scope.narrow(pools, node))
-    found, steps = find_found(snapshot, place, question)
+    problem = pose(snapshot, place, question)
+    found = best.find_best(problem)
     if found is None:
-        return Unsatisfiable(find_message(pools), steps)
+        return Unsatisfiable(find_message(pools), problem.steps)
     return describe(found, place, question, node)
 
 
@@ -65,14 +67,17 @@ def make_question(
     return Question(tuple(required), tuple(policies), scope)
 
 
-def find_found(
-    books: Books, place: Place, question: Question, companions: Sequence[Companion] = (), budget: int = best.BUDGET
-) -> tuple[Found | None, int]:
-    """Return the best set of devices on a node, or None; and how many devices were tried. Raises `InvalidClaim`."""
+def pose(
+    books: Books, place: Place, question: Question, companions: Sequence[Companion] = (), frame: Frame | None = None
+) -> Problem:
+    """Return what is searched for on a node; `frame` is that of another node like this, if it is known.
+
+    Raises `InvalidClaim` for claims that are wrong in themselves.
+    """
     plan = make_plan(place.pools, question.claims, books.usage, books.evaluate)
-    standing = find_standing(place, books.usage)
-    problem = Problem(plan, books, place, standing, question.policies, companions)
-    return best.find_best(problem, budget), problem.steps
+    if frame is None:
+        frame = Frame(question.claims, place, books.evaluate, with_roots=bool(companions))
+    return Problem(plan, books, place, frame, find_standing(place, books.usage), question.policies, companions)
 
 
 def describe(found: Found, place: Place, question: Question, node: NodeView) -> Allocated:

@@ -64,6 +64,13 @@ class Unit:
     numa: tuple[str, int]
     is_local: bool
 
+    def read(self, free: Free) -> Free:
+        """Return what is left of its counters; `free` are all of the pool. They mostly stand side by side."""
+        first, last = self.counters[0], self.counters[-1]
+        if last - first + 1 == len(self.counters):
+            return free[first : last + 1]
+        return tuple(free[index] for index in self.counters)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layout:

@@ -26,10 +26,7 @@ class Profiles:
         self.whole = whole
         self.members = members
         self.weights = tuple(_weigh(each, whole) for each in members)
-        """What each device is worth while it can still be had: the square of its share of all counters.
-
-        The square makes one large partition worth more than the small ones that fit into its place.
-        """
+        """What each device is worth while it can still be had: its share of the counters, in parts of 1000."""
         self._values: dict[Free, int] = {}
         self._left: dict[tuple[int, Free], Free | None] = {}
 
@@ -71,9 +68,9 @@ class Profiles:
 
 
 def _weigh(taken: Consumption, whole: Free) -> int:
-    """Return the square of the mean share of the counters, in parts of 1000."""
+    """Return the mean share of the counters, at least 1."""
     share = sum(amount * _SCALE // whole[position] for position, amount in taken if whole[position])
-    return max(1, share // len(whole)) ** 2
+    return max(1, share // len(whole))
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,22 @@ class Place:
                 found.append((index, *self._find_pool_key(index, used)))
         return tuple(found)
 
+    def find_held(self, index: int, used: PoolUsage, room: dict[int, Room]) -> Iterator[int]:
+        """Yield the positions of the devices of a pool that are taken; put what is left of shared ones into `room`."""
+        if not used.whole and not used.shared:
+            return
+        names = self._index_names()
+        for name, share in used.shared.items():
+            position = names.get((index, name))
+            if position is not None:
+                capacities = self.devices[position].capacities
+                room[position] = {each.name: each.value.nanos - share.consumed.get(each.name, 0) for each in capacities}
+                yield position
+        for name in used.whole:
+            position = names.get((index, name))
+            if position is not None:
+                yield position
+
     def _find_pool_key(self, index: int, used: PoolUsage) -> tuple[int, object, object]:
         names, generation = self._index_names(), self.pools[index].generation
         mask, are_all_known = 0, True
@@ -87,6 +103,8 @@ class Standing:
     """Of shareable devices of which something is taken, by position."""
     held: set[int]
     """Positions of devices that are taken, wholly or in shares."""
+    taken: list[tuple[int, ...]]
+    """The same by unit: which of its members."""
 
     @property
     def left(self) -> tuple[int, int]:
@@ -116,33 +134,16 @@ def find_standing(place: Place, usage: Usage) -> Standing:
     """Return what allocated claims leave of a node."""
     layout = place.layout
     usages = [usage.of_pool(pool.key) for pool in place.pools]
-    held: set[int] = set()
     room: dict[int, Room] = {}
-    for start, pool, used in zip(layout.starts, place.pools, usages, strict=True):
-        _find_held(start, pool, used, held, room)
+    held = {position for index, used in enumerate(usages) for position in place.find_held(index, used, room)}
+    taken: list[tuple[int, ...]] = [()] * len(layout.units)
+    for position in sorted(held):
+        taken[layout.unit_of[position]] += (layout.member_of[position],)
+    pools = [used.free(pool.generation) for used, pool in zip(usages, place.pools, strict=True)]
     free: list[Free | None] = []
     fresh: list[bool] = []
-    for unit in layout.units:
-        left = None
-        is_fresh = held.isdisjoint(unit.members)
-        if unit.profiles is not None:
-            whole_pool = usages[unit.pool].free(place.pools[unit.pool].generation)
-            left = tuple(whole_pool[index] for index in unit.counters)
-            is_fresh = is_fresh and left == unit.profiles.whole
+    for unit, members in zip(layout.units, taken, strict=True):
+        left = None if unit.profiles is None else unit.read(pools[unit.pool])
         free.append(left)
-        fresh.append(is_fresh)
-    return Standing(layout, free, fresh, room, held)
-
-
-def _find_held(start: int, pool: DevicePool, used: PoolUsage, held: set[int], room: dict[int, Room]) -> None:
-    if not used.whole and not used.shared:
-        return
-    for position, device in enumerate(pool.devices, start):
-        share = used.shared.get(device.name)
-        if share is not None:
-            held.add(position)
-            room[position] = {
-                each.name: each.value.nanos - share.consumed.get(each.name, 0) for each in device.capacities
-            }
-        elif device.name in used.whole:
-            held.add(position)
+        fresh.append(not members and (unit.profiles is None or left == unit.profiles.whole))
+    return Standing(layout, free, fresh, room, held, taken)

@@ -14,11 +14,12 @@ from driver.core.allocator.best import Found
 from driver.core.allocator.boards import Board, Offer, Rank
 from driver.core.allocator.choosing import Question
 from driver.core.allocator.contents import Contents
+from driver.core.allocator.frames import Frame
 from driver.core.allocator.layouts import Layout
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.snapshots import Books
 from driver.core.allocator.spots import Node
-from driver.core.allocator.standings import Key, find_standing
+from driver.core.allocator.standings import Key
 from driver.core.allocator.tallies import Companion
 from driver.model.policies import Policy, Spreading
 
@@ -55,6 +56,7 @@ class Survey:
         """What claims of this shape may get on each node, as a number."""
         self._numbers: dict[Hashable, int] = {}
         self._known: dict[tuple[Layout, Key, int], _Evaluation] = {}
+        self._frames: dict[tuple[Layout, int] | None, Frame] = {}
         self._effort = 0
 
     def forget(self, node: str, *, with_devices: bool = False) -> None:
@@ -81,7 +83,7 @@ class Survey:
         allowed, avoided = where
         for name in sorted(self._board.invalid):
             if (allowed is None or name in allowed) and name not in avoided:
-                choosing.find_found(books, nodes[name].find_spot(question.scope).place, question)
+                best.find_best(choosing.pose(books, nodes[name].find_spot(question.scope).place, question))
 
     def _ask(self, question: Question, books: Books, node: Node | None, name: str) -> None:
         if node is None:
@@ -97,6 +99,7 @@ class Survey:
         if evaluation is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
+                self._frames.clear()
             evaluation = self._known[key] = self._evaluate(question, books, node)
         self._board.put(name, evaluation.found, evaluation.rank, is_invalid=evaluation.is_invalid)
 
@@ -111,15 +114,17 @@ class Survey:
         """Search a node."""
         place = node.find_spot(question.scope).place
         spots.keep_candidates(place, question.claims, self._contents)
-        budget = best.BUDGET if self._effort < EFFORT else HURRY
+        key = None if companions else (place.layout, self._candidates[node.view.name])
         try:
-            found, steps = choosing.find_found(books, place, question, companions, budget)
+            problem = choosing.pose(books, place, question, companions, self._frames.get(key))
+            left = problem.standing.left
+            found = best.find_best(problem, best.BUDGET if self._effort < EFFORT else HURRY)
         except InvalidClaim:
             return _Evaluation(None, is_invalid=True)
-        self._effort += steps
-        if found is None:
-            return _Evaluation(None)
-        return _Evaluation(found, _rank(found, find_standing(place, books.usage).left, question.policies))
+        if key is not None:
+            self._frames[key] = problem.frame
+        self._effort += problem.steps
+        return _Evaluation(found) if found is None else _Evaluation(found, _rank(found, left, question.policies))
 
 
 def _rank(found: Found, left: tuple[int, int], policies: Sequence[Policy]) -> Rank:

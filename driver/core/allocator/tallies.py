@@ -47,6 +47,10 @@ class Cost(NamedTuple):
         """Return the sum."""
         return Cost(*map(int.__add__, self, other))
 
+    def times(self, count: int) -> Cost:
+        """Return the cost of so many."""
+        return Cost(*(part * count for part in self))
+
 
 class _Saved(NamedTuple):
     """What `pop` puts back."""
@@ -58,6 +62,7 @@ class _Saved(NamedTuple):
     fresh: bool
     room: Room | None
     was_held: bool
+    members: tuple[int, ...]
 
 
 class Tally:
@@ -110,7 +115,10 @@ class Tally:
         price = self.price(position, taken.claim, taken.consumed)
         room = standing.room.get(position)
         is_fresh, is_held = standing.fresh[index], position in standing.held
-        self._saved.append(_Saved(position, taken.claim, self.cost, standing.free[index], is_fresh, room, is_held))
+        members = standing.taken[index]
+        self._saved.append(
+            _Saved(position, taken.claim, self.cost, standing.free[index], is_fresh, room, is_held, members)
+        )
         self.cost = self.cost.plus(price)
         self._link(position, taken.claim, 1)
         if is_fresh:
@@ -121,6 +129,7 @@ class Tally:
         if taken.consumed is not None:
             standing.room[position] = self._take_room(position, taken.consumed)
         standing.held.add(position)
+        standing.taken[index] = tuple(sorted((*standing.taken[index], self.layout.member_of[position])))
 
     def pop(self) -> None:
         """Take the last device back."""
@@ -132,6 +141,7 @@ class Tally:
             standing.fresh[index] = True
             self._resize(self.layout.units[index], 1)
         standing.free[index] = saved.free
+        standing.taken[index] = saved.members
         standing.room.pop(saved.position, None)
         if saved.room is not None:
             standing.room[saved.position] = saved.room

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
-from driver.core.allocator.choosing import find_found, make_question
+from driver.core.allocator.best import find_best
+from driver.core.allocator.choosing import make_question, pose
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.standings import Place
 from tests.fakes import neighbourhoods, objectives
@@ -17,7 +18,7 @@ UNBOUNDED = 1_000_000
 def find(problem: Problem, budget: int = UNBOUNDED) -> objectives.Score | None:
     snapshot = problem.snapshot
     question = make_question(problem.claims, problem.policies, snapshot.classes)
-    found, _ = find_found(snapshot, Place(snapshot.pools.gather(NODE)), question, budget=budget)
+    found = find_best(pose(snapshot, Place(snapshot.pools.gather(NODE)), question), budget)
     return None if found is None else (found.ranks, tuple(found.cost))
 
 
