@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import cel, controller, decisions, nodes, vendors
+from hack.bench import allocator, cel, controller, decisions, nodes, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "nodes", "cel", "controller")
+SUITES = ("decisions", "vendors", "nodes", "cel", "allocator", "controller")
 
 
 @click.command()
@@ -48,6 +48,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             cel.measure(report, min(count, 20))
         if "nodes" in (suites or SUITES):
             nodes.measure(report, options, count, cycles)
+        if "allocator" in (suites or SUITES):
+            allocator.measure(report)
         if "controller" in (suites or SUITES):
             controller.measure(report, cluster, count)
     except DriverError as error:

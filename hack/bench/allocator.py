@@ -14,8 +14,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core.allocator import Allocated, Snapshot, allocate
-from driver.core.allocator.cluster import Cluster, Wish
+from driver.core.allocator import Allocated, Cluster, Snapshot, Wish, allocate, explain
 from driver.core.allocator.requests import make_shape
 from driver.model.claims import ClaimStatus
 from driver.model.policies import Policy
@@ -44,6 +43,7 @@ def measure(report: Report) -> None:
         if name in UPSTREAM_ONE:
             promise = f">= {UPSTREAM_ONE[name]}"
             report.add(f"first-fit, one node of {name}", "1/s", [_fill_first(cluster) for _ in range(RUNS)], promise)
+    report.add("explain a claim, 1,000 full nodes", "s", [_explain() for _ in range(RUNS)], "<= 1")
     _measure_memory(report)
 
 
@@ -70,7 +70,7 @@ def _repeat_best(cluster: clusters.Cluster, limit: int) -> list[float]:
 def _fill_best(cluster: clusters.Cluster, limit: int) -> float:
     """Return claims a second; the index is built before, selectors are evaluated within."""
     index = build(cluster)
-    claims = cluster.make_claims(min(limit, 8 * 7 * len(cluster.nodes) + 1))
+    claims = cluster.make_claims(min(limit, 8 * 7 * len(cluster.nodes)))
     policy = (Policy(),)
     gc.collect()
     start = perf_counter()
@@ -108,6 +108,22 @@ def _fill_first(cluster: clusters.Cluster) -> float:
         snapshot = snapshot.with_claims(msgspec.structs.replace(claim, status=status))
         placed += 1
     return placed / (perf_counter() - start)
+
+
+def _explain() -> float:
+    """Return how long it takes to say why a claim fits on none of 1,000 nodes of which every device is held."""
+    cluster = clusters.load("whole-gpu-1000")
+    index = build(cluster)
+    for claim in cluster.make_claims(8 * len(cluster.nodes)):
+        choice = index.choose(Wish((claim,), (Policy(),)))
+        if choice is not None:
+            index.take(claim, choice.allocated.allocations[0])
+    snapshot = index.take_snapshot()
+    (claim,) = cluster.make_claims(1)
+    start = perf_counter()
+    if not explain(snapshot, cluster.nodes, [claim]).text:
+        raise RuntimeError("a full cluster has a place for a claim")
+    return perf_counter() - start
 
 
 def _measure_memory(report: Report) -> None:

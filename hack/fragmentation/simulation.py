@@ -22,6 +22,7 @@ ALLOCATORS: Final[Mapping[str, Maker]] = {
     "first-fit, first node": lambda nodes, slices: FirstFit(nodes, slices, spreads=False),
 }
 """The second is what kube-scheduler does by default."""
+HOURS: Final = 24
 
 
 @dataclass(slots=True)
@@ -31,13 +32,11 @@ class Day:
     asked: Counter[str] = field(default_factory=Counter)
     """Requests by kind."""
     placed: Counter[str] = field(default_factory=Counter)
-    refused_weight: float = 0.0
-    """GPUs' worth of requests that found no place."""
-    weight: float = 0.0
+    wanted: list[float] = field(default_factory=lambda: [0.0] * HOURS)
+    """GPUs' worth of requests, by hour."""
+    given: list[float] = field(default_factory=lambda: [0.0] * HOURS)
     used: list[float] = field(default_factory=list)
-    """Share of all memory slices that is taken, at each full hour."""
-    refused_by_hour: Counter[int] = field(default_factory=Counter)
-    asked_by_hour: Counter[int] = field(default_factory=Counter)
+    """Share of all memory slices that is taken, as each hour begins."""
 
     @property
     def share(self) -> float:
@@ -47,7 +46,19 @@ class Day:
     @property
     def weighted_share(self) -> float:
         """The same, each request counted with the share of a GPU that it wants."""
-        return 1 - self.refused_weight / max(self.weight, 1e-9)
+        return sum(self.given) / max(sum(self.wanted), 1e-9)
+
+    def share_of(self, *kinds: str) -> float:
+        """Return the share of the requests of these kinds that found a place."""
+        return sum(self.placed[kind] for kind in kinds) / max(sum(self.asked[kind] for kind in kinds), 1)
+
+    def count(self, kind: str, hour: int, weight: float, *, is_placed: bool) -> None:
+        """Count one request."""
+        self.asked[kind] += 1
+        self.wanted[hour] += weight
+        if is_placed:
+            self.placed[kind] += 1
+            self.given[hour] += weight
 
 
 def play(name: str, seed: int, node_count: int, load: float) -> Day:
@@ -67,18 +78,8 @@ def play(name: str, seed: int, node_count: int, load: float) -> Day:
             used += weight
             heapq.heappush(leaving, (arrival.minute + arrival.stay, arrival.number, claim, weight))
         if arrival.minute >= WARM_UP:
-            _count(day, arrival.kind, int((arrival.minute - WARM_UP) // HOUR), weight, is_placed=is_placed)
-            while len(day.used) <= (arrival.minute - WARM_UP) // HOUR:
+            hour = int((arrival.minute - WARM_UP) // HOUR)
+            while len(day.used) <= hour:
                 day.used.append(used / (node_count * GPUS))
+            day.count(arrival.kind, hour, weight, is_placed=is_placed)
     return day
-
-
-def _count(day: Day, kind: str, hour: int, weight: float, *, is_placed: bool) -> None:
-    day.asked[kind] += 1
-    day.asked_by_hour[hour] += 1
-    day.weight += weight
-    if is_placed:
-        day.placed[kind] += 1
-    else:
-        day.refused_weight += weight
-        day.refused_by_hour[hour] += 1

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb, prod
 
 from driver.core.allocator import NodeView, Snapshot
 from driver.core.allocator.choosing import make_question
@@ -33,6 +34,15 @@ class Answer:
 
     ranks: tuple[int, ...]
     taken: tuple[Taken, ...]
+
+
+def count_choices(
+    snapshot: Snapshot, node: NodeView, claims: Sequence[Claim], policies: Sequence[Policy]
+) -> int:
+    """Return how many sets there are, feasible or not."""
+    question = make_question(claims, policies, snapshot.classes)
+    plan = make_plan(snapshot.pools.gather(node), question.claims, snapshot.usage, snapshot.evaluate)
+    return prod(sum(comb(len(each.devices), each.count) for each in alternatives) for alternatives in plan.options)
 
 
 def list_answers(

@@ -174,7 +174,7 @@ class _BestSearch:
     def _finish(self) -> None:
         key = (tuple(self._ranks), self._tally.finish())
         if self.best is None or key < self.best.key:
-            self.best = Found(*key, tuple(self._picks))
+            self.best = Found(*key, tuple(sorted(self._picks)))
 
     def _choose(self, slot: int, rank: int, options: Options) -> None:
         """Choose the devices of one alternative."""
