@@ -36,9 +36,7 @@ class Answer:
     taken: tuple[Taken, ...]
 
 
-def count_choices(
-    snapshot: Snapshot, node: NodeView, claims: Sequence[Claim], policies: Sequence[Policy]
-) -> int:
+def count_choices(snapshot: Snapshot, node: NodeView, claims: Sequence[Claim], policies: Sequence[Policy]) -> int:
     """Return how many sets there are, feasible or not."""
     question = make_question(claims, policies, snapshot.classes)
     plan = make_plan(snapshot.pools.gather(node), question.claims, snapshot.usage, snapshot.evaluate)
