@@ -49,7 +49,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
         if "nodes" in (suites or SUITES):
             nodes.measure(report, options, count, cycles)
         if "allocator" in (suites or SUITES):
-            allocator.measure(report)
+            allocator.measure(report, count)
         if "controller" in (suites or SUITES):
             controller.measure(report, cluster, count)
     except DriverError as error:

@@ -27,24 +27,28 @@ CLUSTER_LIMITS: Final = {"whole-gpu-100": 800, "whole-gpu-1000": 1000, "mig-1g-1
 UPSTREAM_SCAN: Final = {"whole-gpu-100": 969, "whole-gpu-1000": 593, "mig-1g-100": 31}
 UPSTREAM_ONE: Final = {"whole-gpu-100": 5836, "mig-1g-100": 540, "mig-mixed-100": 322}
 MANY_NODES: Final = 10_000
+MANY: Final = 100
+"""Samples from which on everything is measured in full."""
 
 
-def measure(report: Report) -> None:
-    """Measure everything."""
-    report.add("machine score", "1/s", [measure_machine() for _ in range(RUNS)], "for comparison")
+def measure(report: Report, count: int) -> None:
+    """Measure everything; fewer than 100 samples mean fewer claims and a smaller cluster, too."""
+    runs = RUNS if count >= MANY else 1
+    report.add("machine score", "1/s", [measure_machine() for _ in range(runs)], "for comparison")
     for name in clusters.FILES:
         cluster = clusters.load(name)
-        limit, upstream = CLUSTER_LIMITS[name], UPSTREAM_SCAN.get(name, 0)
-        report.add(f"best-fit, cluster {name}, {limit} claims", "1/s", _repeat_best(cluster, limit), _promise(upstream))
+        limit, upstream = min(CLUSTER_LIMITS[name], count * 10), UPSTREAM_SCAN.get(name, 0)
+        report.add(f"best-fit, {name}, {limit} claims", "1/s", _repeat_best(cluster, limit, runs), _promise(upstream))
         if name.startswith("mig"):
             report.add(
-                f"best-fit, cluster {name}, until full", "1/s", _repeat_best(cluster, 1 << 20), _promise(upstream)
+                f"best-fit, {name}, until full", "1/s", _repeat_best(cluster, count * 100, runs), _promise(upstream)
             )
         if name in UPSTREAM_ONE:
             promise = f">= {UPSTREAM_ONE[name]}"
-            report.add(f"first-fit, one node of {name}", "1/s", [_fill_first(cluster) for _ in range(RUNS)], promise)
-    report.add("explain a claim, 1,000 full nodes", "s", [_explain() for _ in range(RUNS)], "<= 1")
-    _measure_memory(report)
+            report.add(f"first-fit, one node of {name}", "1/s", [_fill_first(cluster) for _ in range(runs)], promise)
+    full = clusters.load("whole-gpu-1000" if count >= MANY else "whole-gpu-100")
+    report.add(f"explain a claim, {len(full.nodes)} full nodes", "s", [_explain(full) for _ in range(runs)], "<= 1")
+    _measure_memory(report, min(MANY_NODES, count * 100))
 
 
 def _promise(upstream: int) -> str:
@@ -63,8 +67,8 @@ def measure_machine() -> float:
     return 2_000 / (perf_counter() - start)
 
 
-def _repeat_best(cluster: clusters.Cluster, limit: int) -> list[float]:
-    return [_fill_best(cluster, limit) for _ in range(RUNS)]
+def _repeat_best(cluster: clusters.Cluster, limit: int, runs: int) -> list[float]:
+    return [_fill_best(cluster, limit) for _ in range(runs)]
 
 
 def _fill_best(cluster: clusters.Cluster, limit: int) -> float:
@@ -110,9 +114,8 @@ def _fill_first(cluster: clusters.Cluster) -> float:
     return placed / (perf_counter() - start)
 
 
-def _explain() -> float:
-    """Return how long it takes to say why a claim fits on none of 1,000 nodes of which every device is held."""
-    cluster = clusters.load("whole-gpu-1000")
+def _explain(cluster: clusters.Cluster) -> float:
+    """Return how long it takes to say why a claim fits on no node, because every device is held."""
     index = build(cluster)
     for claim in cluster.make_claims(8 * len(cluster.nodes)):
         choice = index.choose(Wish((claim,), (Policy(),)))
@@ -126,9 +129,9 @@ def _explain() -> float:
     return perf_counter() - start
 
 
-def _measure_memory(report: Report) -> None:
+def _measure_memory(report: Report, nodes: int) -> None:
     """Measure a large cluster in a process of its own."""
-    command = [sys.executable, "-m", "hack.bench.large", str(MANY_NODES)]
+    command = [sys.executable, "-m", "hack.bench.large", str(nodes)]
     for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
         name, unit, value, promise = line.split("\t")
         report.add(name, unit, [float(value)], promise)

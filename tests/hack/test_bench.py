@@ -44,6 +44,7 @@ NAMES = {
     "vendors": ("snapshot, nvidia, hgx-h100-mig (56 devices)",),
     "decisions": ("slices, first plan, 64 GPUs",),
     "cel": ("cel: evaluate, three clauses",),
+    "allocator": ("best-fit, whole-gpu-1000, 30 claims", "explain a claim, 100 full nodes"),
     "controller": ("claim to allocation, 2 nodes", "claims at once, 2 nodes", "controller memory, 2 nodes"),
 }
 
