@@ -32,6 +32,8 @@ from driver.model.wanted import Claim
 EXIT_WAITING: Final = 3
 """Something waits: for devices, or for something else that the message names."""
 
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -46,7 +48,7 @@ class Question:
 @click.command("explain")
 @click.argument("kind", required=False, type=click.Choice(["claim", "pod"]))
 @click.argument("name", required=False)
-@click.option("-f", "--file", help="YAML with claims, claim templates and pods; - reads standard input.")
+@click.option("-f", "--file", help="YAML with claims, templates, pods, Deployments…; a folder; - is standard input.")
 @click.option("-n", "--namespace", default="", help="Namespace; default: that of the kubeconfig's context.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format.")
 @click.option(
@@ -111,11 +113,17 @@ def _read_question(options: Mapping[str, str | None]) -> Question:
 def _load(file: str) -> list[object]:
     """Return the documents of a file. Raises `InvalidInput` if it cannot be read or is not YAML."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        return list(yaml.safe_load_all(text))
+        texts = [sys.stdin.read()] if file == "-" else [each.read_text(encoding="utf-8") for each in _list_files(file)]
+        return [document for text in texts for document in yaml.safe_load_all(text)]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInput("file", file, f"a readable file of YAML documents ({reason})") from error
+
+
+def _list_files(name: str) -> list[Path]:
+    """Return the files of a folder that kubectl would read, or the file itself."""
+    path = Path(name)
+    return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
 
 
 def _answer_claims(seen: Look, claims: Sequence[Claim], driver: str) -> list[Answer]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core import sharing
+from driver.core import drafting, sharing
 from driver.core.answering import Answer, State
 
 _MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
@@ -19,12 +19,13 @@ def show(answers: Sequence[Answer], others: Sequence[str]) -> str:
     if not answers:
         lines.append("Nothing here asks for devices.")
     if others:
-        lines.append(f"Without devices, left out: {', '.join(others)}.")
+        lines.append(f"Left out, neither claim nor template nor pod: {', '.join(others)}.")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _show(answer: Answer) -> Iterator[str]:
-    pod = f" of pod {answer.pod.metadata.name}" if answer.pod is not None else ""
+    pod = answer.pod.metadata.name if answer.pod is not None else ""
+    pod = f" for {pod}" if pod.startswith(drafting.IMAGINED) else f" of pod {pod}" if pod else ""
     parts = answer.message.split("; ")
     reason = f" ({answer.reason})" if answer.reason else ""
     yield f"{_MARKS[answer.state]} claim {answer.claim}{pod}: {_SAYS[answer.state]}{reason}"

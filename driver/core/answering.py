@@ -29,7 +29,7 @@ from driver.model.errors import InvalidInput
 from driver.model.wanted import Claim
 from driver.model.workloads import ClusterNode, Workload
 
-_FIRST_FIT: Final = "first fit; kube-scheduler may prefer another node"
+_FIRST_FIT: Final = "first fit, it may prefer another node"
 _BEST_FIT: Final = "best fit"
 
 

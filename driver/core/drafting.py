@@ -1,9 +1,9 @@
 """Claims and pods that exist only in a file, as if the cluster had made them: for answers before anything is created.
 
 Called by `accel-dra explain -f`. It does what the claim controller of Kubernetes would do (a claim for every entry of a
-pod that names a template, named `<pod>-<entry>`), and nothing that admission does beyond decoding. Documents of kinds
-that have nothing to do with devices are left out and named. Promises: nothing but `InvalidInput` is raised, with the
-number of the document and the path of the field.
+pod that names a template, named `<pod>-<entry>`), refuses what the API server would (`proofreading`), and takes lists
+and objects that make pods (`replicating`) apart. Documents of other kinds are left out and named. Promises: nothing
+but `InvalidInput` is raised, with the number of the document and the path of the field.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from driver.core import configs, suggesting
+from driver.core import configs, proofreading, replicating, suggesting
 from driver.model.errors import InvalidInput
 from driver.model.objects import ObjectMeta
-from driver.model.requests import DeviceClass, ResourceClaimTemplate
+from driver.model.requests import ClaimSpec, ClassSpec, DeviceClass, ResourceClaimTemplate
 from driver.model.wanted import Claim
 from driver.model.workloads import ClaimReference, GeneratedClaim, Workload, WorkloadSpec
 
@@ -35,6 +35,8 @@ _templates: Final = msgspec.json.Decoder(ResourceClaimTemplate)
 _pods: Final = msgspec.json.Decoder(Workload)
 _classes: Final = msgspec.json.Decoder(DeviceClass)
 _UNNAMED: Final = "unnamed"
+IMAGINED: Final = "any pod that uses"
+"""How the name of a pod begins that no file and no cluster has."""
 _LAST: Final = "9999-12-31T23:59:59Z"
 """When drafts are created: whatever exists is served before them."""
 
@@ -105,7 +107,12 @@ def _add(draft: Draft, document: object, number: int, namespace: str) -> Draft:
         raise InvalidInput(f"document {number}: kind", kind, f"{', '.join(_KINDS)} or another kind of Kubernetes")
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    if kind == "List":
+        return _add_items(draft, document.get("items"), number, namespace)
     if kind not in _KINDS:
+        pods = tuple(replicating.make_pods(document, number))
+        if pods:
+            return _add_items(draft, pods, number, namespace)
         nearest = suggesting.find_nearest(kind, _KINDS)
         if nearest is not None:
             raise InvalidInput(f"document {number}: kind", kind, f"{', '.join(_KINDS)} ({nearest} was probably meant)")
@@ -116,18 +123,42 @@ def _add(draft: Draft, document: object, number: int, namespace: str) -> Draft:
     return _take(draft, kind, document, (number, namespace))
 
 
+def _add_items(draft: Draft, items: object, number: int, namespace: str) -> Draft:
+    """Add the documents that one document holds."""
+    if not isinstance(items, list | tuple | None):
+        raise InvalidInput(f"document {number}: items", type(items).__name__, "a list of objects")
+    for item in items or ():
+        draft = _add(draft, item, number, namespace)
+    return draft
+
+
 def _take(draft: Draft, kind: str, document: Mapping[str, object], place: tuple[int, str]) -> Draft:
     match kind:
         case "ResourceClaim":
             claim = _decode(document, _claims, place)
+            claim = msgspec.structs.replace(
+                claim, spec=_proofread(document.get("spec"), claim.spec, f"document {place[0]}: spec")
+            )
             return replace(draft, claims=(*draft.claims, _settle(claim, place)))
         case "ResourceClaimTemplate":
             template = _decode(document, _templates, place)
+            outer = document.get("spec")
+            written = outer.get("spec") if isinstance(outer, Mapping) else None
+            inner = _proofread(written, template.spec.spec, f"document {place[0]}: spec.spec")
+            template = msgspec.structs.replace(template, spec=msgspec.structs.replace(template.spec, spec=inner))
             return replace(draft, templates=(*draft.templates, _settle(template, place)))
         case "Pod":
             return replace(draft, pods=(*draft.pods, _settle(_decode(document, _pods, place), place)))
         case _:
-            return replace(draft, classes=(*draft.classes, _decode(document, _classes, place)))
+            device_class = _decode(document, _classes, place)
+            proofreading.refuse_unknown_fields(document.get("spec"), ClassSpec, f"document {place[0]}: spec")
+            return replace(draft, classes=(*draft.classes, device_class))
+
+
+def _proofread(written: object, spec: ClaimSpec, path: str) -> ClaimSpec:
+    """Return what is asked with Kubernetes' defaults, or refuse it as kubectl and the API server would."""
+    proofreading.refuse_unknown_fields(written, ClaimSpec, path)
+    return proofreading.check(spec, path)
 
 
 def _decode(document: Mapping[str, object], decoder: msgspec.json.Decoder[_T], place: tuple[int, str]) -> _T:
@@ -164,7 +195,7 @@ def _settle(item: _Settled, place: tuple[int, str]) -> _Settled:
         meta,
         name=name,
         namespace=meta.namespace or namespace,
-        uid=f"draft-{number}",
+        uid=f"draft-{number}-{name}",
         owner_references=(),
         creation_timestamp=_LAST,
     )
@@ -186,7 +217,7 @@ def _generate(template: ResourceClaimTemplate, name: str) -> Claim:
 
 def imagine_pod(claim: Claim) -> Workload:
     """Return a pod that does nothing but use a claim: what would happen if somebody created one now."""
-    name = f"any pod that uses {claim.metadata.name}"
+    name = f"{IMAGINED} {claim.metadata.name}"
     metadata = ObjectMeta(
         name=name, namespace=claim.metadata.namespace, uid=f"{claim.metadata.uid}-pod", creation_timestamp=_LAST
     )

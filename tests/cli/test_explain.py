@@ -136,7 +136,7 @@ def test_a_claim_that_asks_for_the_controller_gets_devices_of_its_pools(site: Si
 def test_what_cannot_be_had_waits_with_a_reason_and_exit_code_3(site: Site) -> None:
     result = site.run("-f", "-", text=site.claim("c", 9))
     assert result.return_value == EXIT_WAITING
-    assert result.stdout.startswith("✗ claim team/c of pod any pod that uses c: waits (NoSuitableDevices)\n")
+    assert result.stdout.startswith("✗ claim team/c for any pod that uses c: waits (NoSuitableDevices)\n")
 
 
 def test_claims_of_one_file_do_not_get_the_same_device_twice(site: Site) -> None:
@@ -221,11 +221,34 @@ def test_a_group_of_a_file_is_placed_together_or_waits(site: Site) -> None:
     assert [answer["state"] for answer in both] == ["WouldBeAllocated"] * 2
 
 
+def test_a_folder_is_read_as_kubectl_reads_it(site: Site) -> None:
+    folder = site.folder / "workload"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(site.claim("c"))
+    (folder / "b.json").write_text(json.dumps(yaml.safe_load(site.pod("p", "c"))))
+    (folder / "README.md").write_text("# no: [yaml")
+    (answer,) = site.explain("-f", str(folder))["claims"]
+    assert (answer["name"], answer["pod"]) == ("c", "p")
+
+
+def test_what_has_two_requests_is_told_line_by_line(site: Site) -> None:
+    document = yaml.safe_load(site.claim("c"))
+    requests = document["spec"]["devices"]["requests"]
+    requests.append({**requests[0], "name": "more"})
+    lines = site.run("-f", "-", text=yaml.safe_dump(document)).stdout.splitlines()
+    assert lines[1:3] == [
+        "    would get gpus: gpu-0000-2a-00-0 of l40s",
+        "    more: gpu-0000-2b-00-0 of l40s on node l40s from kube-scheduler (first fit, it may prefer another node)",
+    ]
+
+
 def test_documents_without_devices_are_named(site: Site) -> None:
     service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
     result = site.run("-f", "-", text=join(service, site.pod("plain")))
     assert result.return_value == 0
-    assert result.stdout == "Nothing here asks for devices.\nWithout devices, left out: Service web.\n"
+    assert (
+        result.stdout == "Nothing here asks for devices.\nLeft out, neither claim nor template nor pod: Service web.\n"
+    )
 
 
 @pytest.mark.parametrize(

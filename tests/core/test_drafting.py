@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -125,6 +126,11 @@ def test_every_example_can_be_drafted(folder: Path) -> None:
             "kind: ResourceClaim\napiVersion: resource.k8s.io/v1\nspec: {devices: {requests: [{name: 3}]}}",
             "document 1: spec.devices.requests[0].name: '3' is not allowed",
         ),
+        ("kind: List\nitems: 4", "document 1: items: 'int' is not allowed; allowed: a list of objects"),
+        (
+            "kind: Job\nspec: {parallelism: 1000, template: {spec: {resourceClaims: [{}]}}}",
+            "document 1: spec.parallelism: 1000 is not allowed; allowed: a number up to 500",
+        ),
         ("kind: Pod\napiVersion: v1\nmetadata: null", "document 1: metadata: "),
     ],
 )
@@ -132,6 +138,92 @@ def test_what_is_wrong_is_named_by_document_and_path(text: str, sentence: str) -
     with pytest.raises(InvalidInput) as caught:
         read(text)
     assert sentence in str(caught.value)
+
+
+DEPLOYMENT: Final = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: other}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      resourceClaims: [{name: gpus, resourceClaimTemplateName: pair}]
+      containers: [{name: main}]
+"""
+
+
+def test_what_makes_pods_is_answered_for_its_pods() -> None:
+    draft = drafting.expand(read(TEXT.split("---")[0] + "---" + DEPLOYMENT.replace("other", "team")))
+    assert [str(claim) for claim in draft.claims] == ["team/web-0-gpus", "team/web-1-gpus"]
+    assert len({claim.metadata.uid for claim in draft.claims} | {pod.metadata.uid for pod in draft.pods}) == 4
+    assert (draft.pods[0].metadata.labels, draft.others) == ({"app": "web"}, ())
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "ReplicaSet", "Job", "CronJob"])
+def test_every_kind_that_makes_pods_makes_one_if_it_does_not_say_how_many(kind: str) -> None:
+    document = yaml.safe_load(DEPLOYMENT) | {"kind": kind}
+    del document["spec"]["replicas"]
+    if kind == "CronJob":
+        document["spec"] = {"jobTemplate": {"spec": document["spec"]}}
+    (pod,) = read(yaml.safe_dump(document)).pods
+    assert (pod.metadata.namespace, pod.metadata.name) == ("other", "web-0")
+
+
+def test_what_makes_pods_without_claims_is_left_out() -> None:
+    assert read(DEPLOYMENT.replace("resourceClaims", "volumes")).others == ("Deployment web",)
+
+
+def test_a_list_is_what_it_holds() -> None:
+    items = [*yaml.safe_load_all(TEXT)]
+    draft = read(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
+    assert (len(draft.claims), len(draft.templates), len(draft.pods), draft.others) == (1, 1, 1, ("Service web",))
+
+
+CLAIM: Final = "kind: ResourceClaim\napiVersion: resource.k8s.io/v1\nspec: {{devices: {{{}}}}}"
+REQUEST: Final = "requests: [{{name: r, exactly: {{deviceClassName: c{}}}}}]"
+
+
+@pytest.mark.parametrize(
+    ("devices", "sentence"),
+    [
+        (
+            REQUEST.format(", cuont: 2"),
+            "exactly.cuont: '2' is not allowed; allowed: only the fields adminAccess, alloc",
+        ),
+        (REQUEST.format(", cuont: 2"), "(count was probably meant)"),
+        (REQUEST.format(", selectors: [{cel: {expresion: x}}]"), "selectors[0].cel.expresion: 'x'"),
+        (REQUEST.format(", count: -1"), "exactly.count: -1 is not allowed; allowed: 1 or more"),
+        (REQUEST.format(", allocationMode: Most"), "allocationMode: 'Most' is not allowed; allowed: ExactCount or All"),
+        ("requests: [{name: r, exactly: {count: 2}}]", "exactly.deviceClassName: '' is not allowed"),
+        ("requests: [{name: r}]", "requests[0]: 'neither' is not allowed; allowed: one of exactly and firstAvailable"),
+        ("requests: [{name: R, exactly: {deviceClassName: c}}]", "requests[0].name: 'R' is not allowed"),
+        (REQUEST.format("") + ", constraints: [{}]", "constraints[0]: 'neither' is not allowed"),
+        (
+            REQUEST.format("") + ", constraints: [{requests: [s], matchAttribute: a/b}]",
+            "constraints[0].requests[0]: 's' is not allowed; allowed: a request of this claim: r",
+        ),
+        (REQUEST.format("") + ", config: [{requests: [s]}]", "config[0].requests[0]: 's' is not allowed"),
+    ],
+)
+def test_what_the_api_server_refuses_is_refused_before(devices: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(sentence)):
+        read(CLAIM.format(devices))
+
+
+def test_fields_of_templates_and_classes_are_looked_at_too() -> None:
+    with pytest.raises(InvalidInput, match=re.escape("document 1: spec.spec.devices.constraint:")):
+        read(TEXT.split("---")[0].replace("config:", "constraint:"))
+    with pytest.raises(InvalidInput, match=re.escape("spec.selector: '1'")):
+        read("kind: DeviceClass\napiVersion: resource.k8s.io/v1\nspec: {selector: 1}")
+
+
+def test_a_count_of_0_is_one_left_out_as_for_kubernetes() -> None:
+    (claim,) = read(CLAIM.format("requests: [{name: r, exactly: {deviceClassName: c, count: 0}}]")).claims
+    part = claim.spec.devices.requests[0].exactly
+    assert part is not None
+    assert (part.count, part.allocation_mode) == (1, "ExactCount")
 
 
 SCALARS: Final[st.SearchStrategy[object]] = st.sampled_from(
