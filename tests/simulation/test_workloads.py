@@ -53,7 +53,7 @@ def group(*nodes: str, fabric: str = "f.1") -> Report:
     return report(*(view(name, *got) for name, got in members.items()))
 
 
-NO_MATCH = "no node can give request gpus 2 devices: 1 node: memory 80Gi, more than 500Gi asked"
+NO_MATCH = "no node can give request gpus 2 devices: 1 node: memory 80Gi < 500Gi asked"
 KEPT: Mapping[str, Report] = {
     "single-gpu": report(view("main", A)),
     "nvlink-pair": report(view("main", A, B)),

@@ -90,11 +90,13 @@ def _mismatch(case: Case) -> Reason:
     name = f"selector #{index}" + (f" of class {case.wanted.source.device_class_name}" if is_of_class else "")
     left = case.sieve.matched + len(case.sieve.elsewhere)
     miss = misses.describe(expression, devices)
-    if miss and not left:
-        return Reason(Code.SELECTOR_MISMATCH, f"{miss} ({name})")
+    shortfall = miss if isinstance(miss, misses.Shortfall) else None
+    said = shortfall.describe() if shortfall else miss
+    if said and not left:
+        return Reason(Code.SELECTOR_MISMATCH, f"{said} ({name})", shortfall=shortfall, source=name)
     reached = left + len(devices)
     what = f"{left} of {wording.count(reached, 'device')} match {name} {wording.quoted(expression)}"
-    return Reason(Code.SELECTOR_MISMATCH, f"{what}: {miss}" if miss else what)
+    return Reason(Code.SELECTOR_MISMATCH, f"{what}: {said}" if said else what)
 
 
 def _elsewhere(case: Case) -> Reason:

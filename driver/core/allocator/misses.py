@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cmp_to_key, lru_cache
 from typing import Final
 
@@ -11,11 +12,38 @@ from driver.core.allocator.clauses import HAS, Clause, Scalar
 from driver.core.allocator.devices import Device
 from driver.core.cel.semvers import Semver
 
-_WORDS: Final = {">=": " < {} asked", "<=": " > {} asked", ">": ", more than {} asked", "<": ", less than {} asked"}
 _KINDS: Final = {"attributes": "attribute", "capacity": "capacity"}
+_BEYOND: Final = {">=": "<", ">": "<", "<=": ">", "<": ">"}
+"""On which side of what is asked the values lie that miss it."""
+_STRICT: Final = {">": "more", "<": "less"}
 
 
-def describe(expression: str, devices: Sequence[Device]) -> str:
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A value that comes closest to what is asked, and still misses it."""
+
+    name: str
+    operator: str
+    """Which comparison fails: >=, >, <= or <."""
+    wanted: Scalar
+    value: Scalar
+
+    def describe(self, *, is_one_of_many: bool = False) -> str:
+        """Return `memory 40Gi < 80Gi asked`; with `at most` or `at least` if others are still farther away."""
+        beyond = _BEYOND[self.operator]
+        bound = ("at most " if beyond == "<" else "at least ") if is_one_of_many else ""
+        wanted = _write(self.wanted)
+        if clauses.rank(self.value, self.wanted) == 0:
+            return f"{self.name} {bound}{_write(self.value)}, but {_STRICT[self.operator]} than that asked"
+        return f"{self.name} {bound}{_write(self.value)} {beyond} {wanted} asked"
+
+    def is_nearer(self, other: Shortfall) -> bool:
+        """Say whether this value comes closer to what both miss."""
+        order = _rank(self.value, other.value)
+        return order > 0 if _BEYOND[self.operator] == "<" else order < 0
+
+
+def describe(expression: str, devices: Sequence[Device]) -> str | Shortfall:
     """Say in a few words what about these devices the expression does not accept; empty if it cannot be told.
 
     It is said of the devices that come furthest, clause by clause.
@@ -37,14 +65,16 @@ def _find(expression: str) -> tuple[Clause, ...]:
     return tuple(clauses.find(expression))
 
 
-def _describe(clause: Clause, devices: Sequence[Device]) -> str:
+def _describe(clause: Clause, devices: Sequence[Device]) -> str | Shortfall:
     name = clause.path.name
     values = [value for device in devices if (value := clause.path.read(device)) is not None]
     if not values or clause.operator == HAS:
         return f"no {_KINDS.get(clause.path.kind, '')} {name}"
-    if clause.operator in _WORDS:
-        nearest = _write(_nearest(values, clause.operator))
-        return f"{name} {nearest}{_WORDS[clause.operator].format(_write(clause.wanted[0]))}"
+    if clause.operator in _BEYOND:
+        alike = [value for value in values if clauses.rank(value, clause.wanted[0]) is not None]
+        if alike:
+            return Shortfall(name, clause.operator, clause.wanted[0], _nearest(alike, clause.operator))
+        return f"{name} is no {type(clause.wanted[0]).__name__.lower()}"
     found = sorted({_write(value) for value in values})
     asked = wording.either([_write(value) for value in clause.wanted])
     wanted = {"==": asked, "!=": f"not {asked}", "in": f"one of {asked}"}[clause.operator]

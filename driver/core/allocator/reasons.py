@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from driver.core.allocator.misses import Shortfall
+
 
 class Code(Enum):
     """What is in the way, as one word for metrics and conditions."""
@@ -38,6 +40,10 @@ class Reason:
     """Part of a sentence; equal on nodes where it is the same."""
     holders: tuple[str, ...] = ()
     """Claims that hold what is missing, `namespace/name`."""
+    shortfall: Shortfall | None = None
+    """By how much it is missed, if that is all: nodes that differ only in this are told together."""
+    source: str = ""
+    """What asks for it, behind a shortfall: `selector #1`."""
 
 
 @dataclass(frozen=True, slots=True)

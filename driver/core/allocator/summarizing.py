@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from driver.core.allocator import wording
-from driver.core.allocator.reasons import Blocked, Code, Explanation, Group, NodeReport
+from driver.core.allocator.reasons import Blocked, Code, Explanation, Group, NodeReport, Reason
 
 MAX_MESSAGE: Final = 1024
 """Bytes of an Event's message (events.k8s.io/v1, note)."""
@@ -41,18 +41,35 @@ def _explain_fatal(fatal: Sequence[NodeReport]) -> Explanation:
 
 
 def _group(found: Iterable[tuple[str, Blocked]]) -> list[Group]:
-    """Group nodes by what is blocked and why; the holders of a group are those of all its nodes."""
-    nodes: dict[Blocked, list[str]] = defaultdict(list)
-    holders: dict[Blocked, set[str]] = defaultdict(set)
+    """Group nodes by what is blocked and why; holders and nearest miss of a group are those of all its nodes."""
+    alike: dict[Blocked, list[tuple[str, Reason]]] = defaultdict(list)
     for node, blocked in found:
-        key = replace(blocked, reason=replace(blocked.reason, holders=()))
-        nodes[key].append(node)
-        holders[key].update(blocked.reason.holders)
+        alike[replace(blocked, reason=_generalize(blocked.reason))].append((node, blocked.reason))
     groups = [
-        Group(replace(key, reason=replace(key.reason, holders=tuple(sorted(holders[key])))), tuple(sorted(names)))
-        for key, names in nodes.items()
+        Group(replace(key, reason=_join([reason for _, reason in each])), tuple(sorted({node for node, _ in each})))
+        for key, each in alike.items()
     ]
     return sorted(groups, key=lambda group: (-len(group.nodes), group.blocked.request, group.blocked.reason.text))
+
+
+def _generalize(reason: Reason) -> Reason:
+    """Return a reason without what may differ among nodes of a group."""
+    if reason.shortfall is None:
+        return replace(reason, holders=())
+    return replace(reason, holders=(), text="", shortfall=replace(reason.shortfall, value=0))
+
+
+def _join(reasons: Sequence[Reason]) -> Reason:
+    """Return one reason for nodes of a group: the nearest miss of all, and everybody who holds something."""
+    holders = tuple(sorted({name for reason in reasons for name in reason.holders}))
+    nearest, *others = {reason.shortfall: reason for reason in reasons}.values()
+    for reason in others:
+        if reason.shortfall and nearest.shortfall and reason.shortfall.is_nearer(nearest.shortfall):
+            nearest = reason
+    if not others or nearest.shortfall is None:
+        return replace(nearest, holders=holders)
+    text = f"{nearest.shortfall.describe(is_one_of_many=True)} ({nearest.source})"
+    return replace(nearest, text=text, holders=holders)
 
 
 def _codes(groups: Iterable[Group]) -> Mapping[tuple[str, str], Code]:

@@ -69,12 +69,12 @@ def holder(name: str, node: str, *devices: str, share: str = "", memory: str = "
 def test_the_sentence_of_the_documentation() -> None:
     """Nodes with the same reason together, the most frequent first, with counts, holders and the nearest miss."""
     big = f'device.capacity["{DRIVER}"].memory.compareTo(quantity("80Gi")) >= 0'
-    domain = f"{DRIVER}/domain"
+    domain = vocabulary.INTERCONNECT_DOMAIN
     slices = [on(f"small-{index}", gpus(8)) for index in range(6)]
     slices += [
-        on(f"busy-{index}", [gpu(f"gpu-{each}", memory="80Gi", domain=0) for each in range(8)]) for index in (0, 1)
+        on(f"busy-{index}", [gpu(f"gpu-{each}", memory="80Gi", **{domain: 0}) for each in range(8)]) for index in (0, 1)
     ]
-    slices += [on("split", [gpu("gpu-0", memory="80Gi", domain=0), gpu("gpu-1", memory="80Gi", domain=1)])]
+    slices += [on("split", [gpu(f"gpu-{each}", memory="80Gi", **{domain: each}) for each in (0, 1)])]
     held = [holder(f"train-{index}", f"busy-{index}", *(f"gpu-{each}" for each in range(7))) for index in (0, 1)]
     any_gpu = f'device.attributes["{DRIVER}"].type == "gpu"'
     claim = make_claim(
@@ -86,10 +86,27 @@ def test_the_sentence_of_the_documentation() -> None:
     assert explanation.text == (
         "no node can give request gpu 2 devices: 6 nodes: memory 40Gi < 80Gi asked (selector #1); "
         "2 nodes: 1 of 8 free, held by team/train-0, team/train-1; "
-        f"1 node: free devices have two values of {domain} (1 of 0, 1 of 1)"
+        "1 node: free devices are in two interconnect domains (1 of 0, 1 of 1)"
     )
     assert [len(group.nodes) for group in explanation.groups] == [6, 2, 1]
     assert explanation.codes == {("team/mine", "gpu"): Code.SELECTOR_MISMATCH}
+
+
+@pytest.mark.parametrize(
+    ("comparison", "miss"),
+    [
+        ('.compareTo(quantity("96Gi")) >= 0', "memory at most 80Gi < 96Gi asked"),
+        ('.isGreaterThan(quantity("80Gi"))', "memory at most 80Gi, but more than that asked"),
+        ('.isLessThan(quantity("24Gi"))', "memory at least 24Gi, but less than that asked"),
+        ('.compareTo(quantity("16Gi")) <= 0', "memory at least 24Gi > 16Gi asked"),
+    ],
+)
+def test_of_nodes_that_miss_the_same_by_more_or_less_the_nearest_is_told(comparison: str, miss: str) -> None:
+    slices = [on(f"node-{size}", [gpu("gpu-0", memory=f"{size}Gi")]) for size in (40, 80, 24)]
+    claim = make_claim("mine", ask("r", selectors=[f'device.capacity["{DRIVER}"].memory{comparison}']))
+    explanation = look(slices, claim)
+    assert explanation.text == f"no node can give request r 1 device: 3 nodes: {miss} (selector #0)"
+    assert [group.nodes for group in explanation.groups] == [("node-24", "node-40", "node-80")]
 
 
 def test_interconnect_domains_are_called_so() -> None:
