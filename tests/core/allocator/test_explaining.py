@@ -27,6 +27,12 @@ def gpu(name: str, *, memory: str = "40Gi", taints: Sequence[DeviceTaint] = (), 
     )
 
 
+def linked(name: str, domain: str) -> PublishedDevice:
+    device = gpu(name, memory="80Gi")
+    attributes = device.attributes | {vocabulary.INTERCONNECT_DOMAIN: Attribute(string=domain)}
+    return msgspec.structs.replace(device, attributes=attributes)
+
+
 def gpus(count: int) -> list[PublishedDevice]:
     return [gpu(f"gpu-{index}") for index in range(count)]
 
@@ -71,10 +77,8 @@ def test_the_sentence_of_the_documentation() -> None:
     big = f'device.capacity["{DRIVER}"].memory.compareTo(quantity("80Gi")) >= 0'
     domain = vocabulary.INTERCONNECT_DOMAIN
     slices = [on(f"small-{index}", gpus(8)) for index in range(6)]
-    slices += [
-        on(f"busy-{index}", [gpu(f"gpu-{each}", memory="80Gi", **{domain: 0}) for each in range(8)]) for index in (0, 1)
-    ]
-    slices += [on("split", [gpu(f"gpu-{each}", memory="80Gi", **{domain: each}) for each in (0, 1)])]
+    slices += [on(f"busy-{index}", [linked(f"gpu-{each}", "a") for each in range(8)]) for index in (0, 1)]
+    slices += [on("split", [linked(f"gpu-{each}", "ab"[each]) for each in (0, 1)])]
     held = [holder(f"train-{index}", f"busy-{index}", *(f"gpu-{each}" for each in range(7))) for index in (0, 1)]
     any_gpu = f'device.attributes["{DRIVER}"].type == "gpu"'
     claim = make_claim(
@@ -86,7 +90,7 @@ def test_the_sentence_of_the_documentation() -> None:
     assert explanation.text == (
         "no node can give request gpu 2 devices: 6 nodes: memory 40Gi < 80Gi asked (selector #1); "
         "2 nodes: 1 of 8 free, held by team/train-0, team/train-1; "
-        "1 node: free devices are in two interconnect domains (1 of 0, 1 of 1)"
+        "1 node: free devices are in two interconnect domains (1 of a, 1 of b)"
     )
     assert [len(group.nodes) for group in explanation.groups] == [6, 2, 1]
     assert explanation.codes == {("team/mine", "gpu"): Code.SELECTOR_MISMATCH}
