@@ -7,15 +7,16 @@ anything, and never repeats a write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
+from driver.kube.verbatim import MEDIA_TYPE, Document
 from driver.model.claims import DELETE_PROTECTION, Allocation
-from driver.model.errors import NotFound
+from driver.model.errors import Conflict, NotFound, Rejected
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
@@ -53,12 +54,12 @@ class StoredClaims:
 
     def protect(self, claim: Claim) -> Claim:
         """Add the finalizer that keeps a claim while it is allocated."""
-        return self._change(claim, {}, {"finalizers": [*claim.metadata.finalizers, DELETE_PROTECTION]})
+        return self._finalize(claim, [*claim.metadata.finalizers, DELETE_PROTECTION])
 
     def unprotect(self, claim: Claim) -> Claim:
         """Remove that finalizer. A claim that was deleted meanwhile goes with it."""
         rest = [each for each in claim.metadata.finalizers if each != DELETE_PROTECTION]
-        return self._change(claim, {}, {"finalizers": rest or None})
+        return self._finalize(claim, rest)
 
     def allocate(self, claim: Claim, allocation: Allocation) -> Claim:
         """Write an allocation, which has to have its timestamp."""
@@ -67,6 +68,20 @@ class StoredClaims:
     def clear(self, claim: Claim) -> Claim:
         """Take the allocation back."""
         return self._change(claim, {"status": {"allocation": None}}, {}, "/status")
+
+    def _finalize(self, claim: Claim, finalizers: Sequence[str]) -> Claim:
+        """Write the finalizers; as protobuf if the server finds that a JSON patch changes the spec, see `verbatim`."""
+        try:
+            return self._change(claim, {}, {"finalizers": finalizers or None})
+        except Rejected as error:
+            if error.field != "spec":
+                raise
+        path, meta = _path(claim), claim.metadata
+        found = Document(self._client.get(path, accept=MEDIA_TYPE, timeout=self._timeout))
+        if (found.uid, found.resource_version) != (meta.uid, meta.resource_version):
+            raise Conflict(f"claim {claim} has changed")
+        body = found.with_finalizers(finalizers)
+        return _claims.decode(self._client.replace(path, body, MEDIA_TYPE, timeout=self._timeout), f"claim {claim}")
 
     def _change(self, claim: Claim, body: Mapping[str, object], meta: Mapping[str, object], under: str = "") -> Claim:
         condition = {"uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version}

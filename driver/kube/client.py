@@ -57,6 +57,7 @@ class _Request:
     path: str
     body: bytes | None = None
     content_type: str = JSON
+    accept: str = JSON
     streams: bool = False
 
     def __str__(self) -> str:
@@ -88,9 +89,11 @@ class Client:
         """The URL that requests go to."""
         return self._session.access.server
 
-    def get(self, path: str, params: Parameters | None = None, *, timeout: float | None = None) -> bytes:
+    def get(
+        self, path: str, params: Parameters | None = None, *, accept: str = JSON, timeout: float | None = None
+    ) -> bytes:
         """Return the body of GET; repeated once at once if a kept connection turns out to be dead."""
-        return self._request(_Request("GET", _join(path, params)), timeout)
+        return self._request(_Request("GET", _join(path, params), accept=accept), timeout)
 
     def create(
         self, path: str, body: bytes, params: Parameters | None = None, *, timeout: float | None = None
@@ -98,11 +101,9 @@ class Client:
         """POST an object to its collection and return it as stored."""
         return self._request(_Request("POST", _join(path, params), body), timeout)
 
-    def replace(
-        self, path: str, body: bytes, params: Parameters | None = None, *, timeout: float | None = None
-    ) -> bytes:
+    def replace(self, path: str, body: bytes, content_type: str = JSON, *, timeout: float | None = None) -> bytes:
         """PUT an object and return it as stored."""
-        return self._request(_Request("PUT", _join(path, params), body), timeout)
+        return self._request(_Request("PUT", path, body, content_type), timeout)
 
     def patch(
         self,
@@ -241,7 +242,7 @@ class _Session:
         raise AssertionError("the second turn returns or raises")
 
     def _headers(self, request: _Request, agent: str) -> dict[str, str]:
-        headers = {"Accept": WATCH if request.streams else JSON, "User-Agent": agent}
+        headers = {"Accept": WATCH if request.streams else request.accept, "User-Agent": agent}
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         if token := self._read_token():

@@ -21,7 +21,7 @@ from driver.kube.events import EventWriter, Happening, Regarding
 from driver.model.errors import Forbidden
 from driver.simulation.apiserver import ApiServer
 from driver.simulation.apiserver.values import JsonObject
-from tests.fakes import kustomize
+from tests.fakes import blanks, kustomize
 from tests.fakes.http_server import Reply, Request
 from tests.fakes.installing import ADMIN, guarded_server, install, issue_token
 from tests.fakes.kustomize import Object, items, mapping
@@ -58,14 +58,17 @@ RIGHTS: Final = sorted(GRANTED - {BINDING})
 
 
 class Losing(Recorder):
-    """A recorder that loses the answer to the first allocation, so that the controller has to ask what became of it."""
+    """A recorder that loses the answer to the first allocation, so that the controller has to ask what became of it.
+
+    The claim `blanks` is one that no JSON patch changes.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._left = 1
 
     def _forward(self, request: Request) -> Reply | None:
-        reply = super()._forward(request)
+        reply = blanks.answer("blanks", request, super()._forward)
         if read_need(request) == STATUS and reply is not None and reply.status == 200 and self._left:
             self._left -= 1
             return None
@@ -135,6 +138,8 @@ def do_everything(site: Site, check: Callable[[], None]) -> None:
     with Controller(site.settings):
         site.workload("pair", 2)
         wait(lambda: site.is_allocated("pair"), "the allocation")
+        site.workload("blanks", 1)
+        wait(lambda: site.is_allocated("blanks"), "the allocation of a claim that only protobuf changes")
         site.workload("too-many", 9)
         wait(lambda: _has_event(site.server, "too-many"), "the explanation")
         # Nobody uses the claim any more: after the grace time the controller asks for the pods once more.
