@@ -39,6 +39,8 @@ from driver.model.workloads import Workload
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_DECIDING_LIMIT: Final = 1.0
+"""Seconds of a round in which another unit may be looked at: what was found is written before the rest is looked at."""
 Job = Callable[[], None]
 
 
@@ -148,7 +150,8 @@ class Term:
         world = World(self._assumed.view(world.claims), world.pods, world.nodes, world.classes, world.loads)
         known = {claim.metadata.uid for claim in world.claims.values()}
         self._pauses = {uid: each for uid, each in self._pauses.items() if uid in known}
-        decision = rounds.decide(world, stock, self._memory, self._unless_paused(ask), now)
+        clock, deadline = self._hands.clock, now + _DECIDING_LIMIT
+        decision = rounds.decide(world, stock, self._memory, self._unless_paused(ask), now, lambda: clock() < deadline)
         allocated = self._write(decision.bundles)
         returned = [(self._take_back(each), each.why) for each in decision.returns if not self._is_doubted(each.claim)]
         return Report(world, decision, tuple(allocated), tuple(returned), self._find_pause(decision, now))

@@ -153,7 +153,7 @@ def _in_order(world: World) -> list[ClusterNode]:
 def _need(world: World, pod: Workload) -> Needs:
     served = frozenset(each.spec.extended_resource_name for each in world.classes.values())
     others = tuple(each.status.allocation for each in demands.claims_of(pod, world)[0] if each.status.allocation)
-    return Needs(pod, placing.leave_out(loads.add_up(pod), served - {""}), others)
+    return Needs(pod, placing.leave_out(loads.add_up(pod)), others, served - {""})
 
 
 def _answer_allocated(claims: Sequence[Claim]) -> Iterator[tuple[str, Answer]]:

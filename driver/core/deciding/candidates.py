@@ -62,7 +62,9 @@ class Finder:
         found = self._known.get(key)
         if found is None:
             allocated = tuple(each.status.allocation for each in member.others if each.status.allocation is not None)
-            found = self._known[key] = Candidates(key, Needs(member.pod, self._ask(member.pod), allocated))
+            found = self._known[key] = Candidates(
+                key, Needs(member.pod, self._ask(member.pod), allocated, self._served)
+            )
             self._look(found, self._narrow(found.needs))
         else:
             changed = dict.fromkeys(self._changed[found.seen :])
@@ -100,7 +102,7 @@ class Finder:
             return {}
         uid = pod.metadata.uid
         if uid not in self._requests:
-            self._requests[uid] = placing.leave_out(loads.add_up(pod), self._served)
+            self._requests[uid] = placing.leave_out(loads.add_up(pod))
         return self._requests[uid]
 
 

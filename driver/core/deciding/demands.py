@@ -31,6 +31,8 @@ class Demands:
     waiting: tuple[Waiting, ...]
     foreign: tuple[tuple[Claim, Workload], ...]
     """Claims that kube-scheduler allocates, each with the pod that waits for it."""
+    idle: tuple[Waiting, ...] = ()
+    """Claims that kube-scheduler would allocate if a pod that may run used them."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class _Sorting:
     """Of the claims that can be allocated as far as they themselves are concerned, by UID."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
     foreign: list[tuple[Claim, Workload]] = field(default_factory=list)
+    idle: list[Waiting] = field(default_factory=list)
 
 
 def find(world: World, ask: Ask) -> Demands:
@@ -51,7 +54,7 @@ def find(world: World, ask: Ask) -> Demands:
     for claim in open_claims:
         _sort(claim, consumers.get(key(claim), ()), ask, sorting)
     members = _make_members(world, open_claims, consumers, sorting)
-    return Demands(tuple(members), tuple(sorting.waiting.values()), tuple(sorting.foreign))
+    return Demands(tuple(members), tuple(sorting.waiting.values()), tuple(sorting.foreign), tuple(sorting.idle))
 
 
 def find_consumers(world: World) -> Mapping[str, tuple[Workload, ...]]:
@@ -113,8 +116,10 @@ def _sort(claim: Claim, consumers: Sequence[Workload], ask: Ask, sorting: _Sorti
         return
     if policy is None:
         sorting.foreign.extend((claim, pod) for pod in ready[:1])
+        if not ready:
+            sorting.idle.append(_wait_for_consumer(claim, consumers))
     elif not ready and policy.when is When.FIRST_CONSUMER:
-        sorting.waiting[uid] = Waiting(claim, Reason.NO_CONSUMER, _describe_waiting(consumers), _first(consumers))
+        sorting.waiting[uid] = _wait_for_consumer(claim, consumers)
     else:
         sorting.policies[uid] = policy
 
@@ -124,6 +129,10 @@ def _ask(claim: Claim, ask: Ask) -> Policy | None:
     if policy is not None and policy.group and not group_of(claim, policy):
         raise InvalidInput(f"label {GROUP_LABEL}", "", "the name of the group, because the policy asks for one")
     return policy
+
+
+def _wait_for_consumer(claim: Claim, consumers: Sequence[Workload]) -> Waiting:
+    return Waiting(claim, Reason.NO_CONSUMER, _describe_waiting(consumers), _first(consumers))
 
 
 def _describe_waiting(consumers: Sequence[Workload]) -> str:
@@ -169,6 +178,9 @@ def _make_member(world: World, pod: Workload, own: Sequence[Claim], sorting: _So
 def _find_obstacle(world: World, pod: Workload, own: Sequence[Claim], sorting: _Sorting) -> tuple[Reason, str] | None:
     """Say why a pod could not run even if these claims were allocated, as far as its other claims are concerned."""
     every, missing = claims_of(pod, world)
+    leaving = [each.metadata.name for each in every if each.metadata.deletion_timestamp]
+    if leaving and not pod.spec.node_name:
+        missing = missing or f"claim {leaving[0]}, which is being deleted"
     if missing:
         return Reason.NO_CONSUMER, f"waiting for pod {pod.metadata.name}, which waits for {missing}"
     ours = {each.metadata.uid for each in own}

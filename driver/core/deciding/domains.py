@@ -13,15 +13,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from driver.core.deciding import placement, placing
-from driver.core.deciding.placement import Failed, Placed, Placement
-from driver.core.deciding.world import Detail, Member, Reason, Unit
+from driver.core.deciding import gathering, placing
+from driver.core.deciding.placement import Placed, Placement
+from driver.core.deciding.world import SHARED, Detail, Failed, Member, Reason, Unit
 from driver.model.claims import Allocation
-from driver.model.requests import Request
-from driver.model.wanted import Claim
 
-_TRIES: Final = 100
-"""Dead ends of one group after which a domain counts as full: members are mostly alike, so that more help little."""
 _SHOWN: Final = 3
 
 
@@ -38,30 +34,28 @@ def place_group(searching: Placement, unit: Unit) -> list[Placed] | Failed:
     """Place all members or none."""
     within = unit.group.within if unit.group else ""
     if not within:
-        return _fill(searching, unit.members, None)
+        return gathering.hold_all(searching, unit.members, None)
     domains = list(_list_domains(searching, unit, within))
     if not domains:
         return Failed(Reason.NO_DEVICES, f"no device and no node has {within}")
+    everything = searching.stock.count_free().get("", {})
     failures: list[tuple[str, Failed]] = []
     for domain in sorted(domains, key=lambda each: (sum(each.free.values()), each.value)):
-        answer = _try(searching, domain)
+        answer = _try(searching, domain, everything)
         if isinstance(answer, list):
             return answer
         failures.append((domain.value, answer))
     return _sum_up(within, failures)
 
 
-def _try(searching: Placement, domain: _Domain) -> list[Placed] | Failed:
-    needed = sum(_count_devices(claim) for member in domain.members for claim in member.claims)
-    left = sum(domain.free.values())
-    if needed > left:
+def _try(searching: Placement, domain: _Domain, everything: Mapping[str, int]) -> list[Placed] | Failed:
+    """Place the members in a domain. `everything`: devices that each node has left, of whatever kind."""
+    needed = sum(gathering.count_devices(claim) for member in domain.members for claim in member.claims)
+    # Devices of every kind count, since claims may also want some without the attribute, such as network cards.
+    left = sum(everything.get(node, 0) for node in domain.free)
+    if needed > left and not everything.get(SHARED):
         return Failed(Reason.NO_DEVICES, f"{left} devices are left of {needed} needed")
-    return _fill(searching, domain.members, frozenset(domain.free))
-
-
-def _fill(searching: Placement, members: Sequence[Member], allowed: frozenset[str] | None) -> list[Placed] | Failed:
-    tries = iter(range(_TRIES))
-    return placement.hold_all(searching, members, allowed, lambda: next(tries, None) is not None)
+    return gathering.hold_all(searching, domain.members, frozenset(domain.free))
 
 
 def _list_domains(searching: Placement, unit: Unit, within: str) -> Iterator[_Domain]:
@@ -102,16 +96,6 @@ def _choose(domains: Mapping[str, Mapping[str, int]], unit: Unit, placed: Sequen
     counted = Counter(value for values in placed for value in values)
     begun = {value for value, count in counted.items() if count % size}
     return [value for value in sorted(domains) if value in begun or not unit.anchors]
-
-
-def _count_devices(claim: Claim) -> int:
-    """Return the fewest devices that satisfy a claim."""
-    return sum(_least(request) for request in claim.spec.devices.requests)
-
-
-def _least(request: Request) -> int:
-    wishes = (request.exactly,) if request.exactly is not None else request.first_available
-    return min((wish.count if wish.allocation_mode == "ExactCount" else 1 for wish in wishes), default=0)
 
 
 def _sum_up(within: str, failures: Sequence[tuple[str, Failed]]) -> Failed:

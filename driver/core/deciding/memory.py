@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from driver.core.deciding import demands, placing
-from driver.core.deciding.world import Bundle, World
+from driver.core.deciding import demands, placing, turns
+from driver.core.deciding.turns import Turn
+from driver.core.deciding.world import Bundle, Unit, World
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
@@ -43,6 +44,7 @@ class Memory:
         """By UID of the claim and node."""
         self._granted: dict[str, str] = {}
         self._idle: dict[str, float] = {}
+        self._turn = Turn()
 
     def observe(self, world: World, consumers: Mapping[str, Sequence[Workload]], now: float) -> None:
         """Compare the claims with what they were: one that lost its allocation while its pod waits was refused."""
@@ -89,6 +91,14 @@ class Memory:
         """Return the seconds until the grace time of an allocation without a user ends; 0 once it is over."""
         since = self._idle.setdefault(claim.metadata.uid, now)
         return max(0.0, since + self._patience.grace - now)
+
+    def begin_turn(self, units: Iterable[Unit]) -> Turn:
+        """Return whose turn it is in a round."""
+        return turns.begin(self._turn, units)
+
+    def end_turn(self, turn: Turn) -> None:
+        """Remember a round that ends. What it found out is only kept while there is not enough time for all."""
+        self._turn = turn if turn.is_cut_short or turn.passed else Turn()
 
     def keep_idle(self, idle: Iterable[Claim]) -> None:
         """Forget the waiting of all claims but these."""

@@ -23,6 +23,8 @@ from driver.model.selection import Term
 from driver.model.workloads import ClusterNode, NodeTaint, PodToleration, Workload
 
 _UNSCHEDULABLE: Final = NodeTaint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+IMPLICIT_RESOURCE: Final = "deviceclass.resource.kubernetes.io/"
+"""Before the name of a DeviceClass: the extended resource that stands for the class without further ado (KEP-5004)."""
 _HARD_EFFECTS: Final = ("NoSchedule", "NoExecute")
 
 
@@ -35,6 +37,8 @@ class Needs:
     requests: Requests
     allocated: tuple[Allocation, ...] = ()
     """Of the pod's other claims."""
+    served: AbstractSet[str] = frozenset()
+    """Extended resources that DeviceClasses serve: devices are given for them where the node itself has none."""
 
 
 def find_obstacle(needs: Needs, node: ClusterNode, load: Load) -> str:
@@ -42,7 +46,7 @@ def find_obstacle(needs: Needs, node: ClusterNode, load: Load) -> str:
     if needs.pod is not None and needs.pod.spec.node_name:
         # It is there already, whoever placed it, and what it takes is counted.
         return _find_mismatch(needs, node)
-    return _find_closed(needs.pod, node) or _find_mismatch(needs, node) or _find_shortage(needs.requests, node, load)
+    return _find_closed(needs.pod, node) or _find_mismatch(needs, node) or _find_shortage(needs, node, load)
 
 
 def summarize(obstacles: Iterable[str]) -> str:
@@ -118,16 +122,18 @@ def _find_mismatch(needs: Needs, node: ClusterNode) -> str:
     return ""
 
 
-def _find_shortage(requests: Requests, node: ClusterNode, load: Load) -> str:
+def _find_shortage(needs: Needs, node: ClusterNode, load: Load) -> str:
     """Say which resource does not suffice. A node that has not told its resources yet is not judged by them."""
     allocatable = node.status.allocatable
     if not allocatable:
         return ""
     if load.pods + 1 > _read(allocatable, PODS) // NANO:
         return f"it runs {load.pods} pods already"
-    for name, asked in requests.items():
-        free = _read(allocatable, name) - load.taken.get(name, 0)
-        if asked > free:
+    for name, asked in needs.requests.items():
+        # Who asks for nothing fits also where too much was given away.
+        if not asked or (name in needs.served and not _read(allocatable, name)):
+            continue
+        if asked > _read(allocatable, name) - load.taken.get(name, 0):
             return f"too little {name}"
     return ""
 
@@ -139,7 +145,6 @@ def _read(allocatable: Mapping[str, str], name: str) -> int:
         return 0
 
 
-def leave_out(requests: Requests, served: AbstractSet[str]) -> dict[str, int]:
-    """Return the requests that the node itself has to meet: not those that claims for extended resources do."""
-    prefix = "deviceclass.resource.kubernetes.io/"
-    return {name: amount for name, amount in requests.items() if name not in served and not name.startswith(prefix)}
+def leave_out(requests: Requests) -> dict[str, int]:
+    """Return the requests that a node itself may have to meet: no node has those that name a DeviceClass."""
+    return {name: amount for name, amount in requests.items() if not name.startswith(IMPLICIT_RESOURCE)}

@@ -9,17 +9,18 @@ served first, then the older; an allocation that somebody uses is never taken ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from driver.core.deciding import demands, domains, grouping
 from driver.core.deciding.demands import Ask
 from driver.core.deciding.grouping import Grouped
 from driver.core.deciding.memory import Memory
-from driver.core.deciding.placement import Failed, Placed, Placement
+from driver.core.deciding.placement import Placed, Placement
 from driver.core.deciding.world import (
     Bundle,
     Decision,
+    Failed,
     Grant,
     Return,
     Stock,
@@ -35,8 +36,19 @@ from driver.model.workloads import Workload
 _UNUSED: Final = "no pod uses it"
 
 
-def decide(world: World, stock: Stock, memory: Memory, ask: Ask, now: float) -> Decision:
-    """Return what to do. The stock holds what the claims of the world hold, and the grants as well afterwards."""
+def decide(
+    world: World,
+    stock: Stock,
+    memory: Memory,
+    ask: Ask,
+    now: float,
+    has_time: Callable[[], bool] = lambda: True,
+) -> Decision:
+    """Return what to do. The stock holds what the claims of the world hold, and the grants as well afterwards.
+
+    `has_time` says whether another unit may be looked at. Those that were not have their turn in the next rounds,
+    before others that were looked at in vain are looked at again.
+    """
     stock.hold(world.claims.values(), world.nodes)
     consumers = demands.find_consumers(world)
     memory.observe(world, consumers, now)
@@ -47,15 +59,22 @@ def decide(world: World, stock: Stock, memory: Memory, ask: Ask, now: float) -> 
     returns: list[Return] = []
     waiting = [*found.waiting, *arranged.waiting]
     again: list[float] = []
+    turn = memory.begin_turn(arranged.units)
     for unit in arranged.units:
-        answer = domains.place_group(searching, unit)
+        answer = turn.recall(unit) or (domains.place_group(searching, unit) if has_time() else turn.postpone(unit))
+        if answer is None:
+            continue
         if isinstance(answer, Failed):
+            turn.note(unit, answer)
             waiting += _wait(unit, answer)
             returns += _give_up(unit, stock, consumers)
             if answer.again_at:
                 again.append(answer.again_at - now)
         else:
             bundles.append(Bundle(unit.name, tuple(_grant(answer))))
+    if turn.is_cut_short:
+        again.append(0.0)
+    memory.end_turn(turn)
     idle, pauses = _find_idle(stock, memory, now, list(_list_idle(world, consumers, arranged, ask)))
     return Decision(tuple(bundles), (*returns, *idle), tuple(waiting), min([*again, *pauses], default=None))
 

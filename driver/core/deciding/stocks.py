@@ -18,7 +18,7 @@ from driver.core.allocator import InvalidClaim, NodeView, Snapshot, scopes
 from driver.core.allocator.cluster import Cluster, Wish
 from driver.core.allocator.scopes import Scope
 from driver.core.deciding import wishes
-from driver.core.deciding.world import Chosen, Detail, Member, Refused
+from driver.core.deciding.world import SHARED, Chosen, Detail, Member, Refused
 from driver.model.claims import Allocation
 from driver.model.published import PublishedDevice, PublishedSlice
 from driver.model.requests import DeviceClass
@@ -57,6 +57,8 @@ class DeviceStock:
         self._cluster = Cluster(classes)
         self._nodes: dict[str, ClusterNode] = {}
         self._held: dict[str, Claim] = {}
+        self._snapshot: Snapshot | None = None
+        """What explanations look at; None once something has changed."""
         self._taken_down: dict[int, tuple[PublishedSlice, PublishedSlice]] = {}
         """Slices as they were published and without the fence, by the identity of the former."""
         self.put_devices(slices, classes)
@@ -75,6 +77,7 @@ class DeviceStock:
         self._pools = frozenset(generations)
         self._newest = [each for each in own if each.spec.pool.generation == generations[_key(each)]]
         self._foreign = _describe_foreign(slices, self._pools)
+        self._snapshot = None
         self._cluster.classes = classes
         self._cluster.put_slices(own)
 
@@ -93,9 +96,11 @@ class DeviceStock:
         self.put_nodes(nodes)
         wanted = {each.metadata.uid: each for each in claims if each.status.allocation is not None}
         for uid in [uid for uid, held in self._held.items() if wanted.get(uid) is not held]:
+            self._snapshot = None
             self._cluster.give_back(self._held.pop(uid))
         for uid, claim in wanted.items():
             if uid not in self._held:
+                self._snapshot = None
                 self._held[uid] = claim
                 self._cluster.take(claim)
 
@@ -115,14 +120,16 @@ class DeviceStock:
         return Chosen(choice.node, choice.allocated.allocations)
 
     def _refuse(self, nodes: Mapping[str, ClusterNode], member: Member, error: str = "") -> Refused:
-        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes.values()]
-        snapshot = self._cluster.take_snapshot()
-        return Refused(Detail(lambda: self._explain(snapshot, views, member) or error))
+        refusing = tuple(nodes.values())
+        # One for all who are refused while nothing changes: it takes room, and explanations what they find out of it.
+        snapshot = self._snapshot = self._snapshot or self._cluster.take_snapshot()
+        return Refused(Detail(lambda: self._explain(snapshot, refusing, member) or error))
 
     def take(self, claim: Claim, allocation: Allocation) -> None:
         """Let a claim hold devices, so that later choices leave them alone."""
         status = msgspec.structs.replace(claim.status, allocation=allocation)
         held = msgspec.structs.replace(claim, status=status)
+        self._snapshot = None
         self._held[claim.metadata.uid] = held
         self._cluster.take(held)
 
@@ -130,20 +137,21 @@ class DeviceStock:
         """Let a claim hold nothing."""
         held = self._held.pop(claim.metadata.uid, None)
         if held is not None:
+            self._snapshot = None
             self._cluster.give_back(held)
 
     def count_free(self, name: str = "") -> Mapping[str, Mapping[str, int]]:
         """Return how many devices each node has left, by value of an attribute.
 
-        Devices that several nodes reach are nobody's in particular and not counted.
+        Devices that several nodes reach are nobody's in particular and only counted if no attribute is asked for.
         """
         counts: dict[str, dict[str, int]] = {}
         for published in self._newest:
             usage = self._cluster.usage.of_pool(_key(published))
             for device in published.spec.devices:
-                node = device.node_name or published.spec.node_name
+                node = device.node_name or published.spec.node_name or SHARED
                 value = read_value(published.spec.driver, device, name) if name else ""
-                if node and value is not None:
+                if (node or not name) and value is not None:
                     by_node = counts.setdefault(value, {})
                     by_node[node] = by_node.get(node, 0) + _count(device, is_held=usage.holds(device.name))
         return counts
@@ -168,12 +176,13 @@ class DeviceStock:
         """The slices of our pools that count, without the fence."""
         return self._newest
 
-    def _explain(self, snapshot: Snapshot, nodes: Sequence[NodeView], member: Member) -> str:
+    def _explain(self, snapshot: Snapshot, nodes: Sequence[ClusterNode], member: Member) -> str:
         """Say what is in the way of the claims as their policies require them, with those devices of their domain."""
         *_, claims = wishes.list_attempts(member)
         if member.within is not None:
             claims = tuple(wishes.keep_within(claim, *member.within) for claim in claims)
-        text = allocator.explain(snapshot, nodes, claims).text
+        views = [NodeView(node.metadata.name, node.metadata.labels) for node in nodes]
+        text = allocator.explain(snapshot, views, claims).text
         return f"{text}; {self._foreign}" if self._foreign else text
 
 

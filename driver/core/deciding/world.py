@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from driver.core.deciding.loads import Load
 from driver.model.claims import Allocation
@@ -16,6 +16,9 @@ from driver.model.policies import GroupPolicy, Policy
 from driver.model.requests import DeviceClass
 from driver.model.wanted import Claim
 from driver.model.workloads import ClusterNode, Workload
+
+SHARED: Final = ""
+"""Stands for the node of devices that several nodes reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,10 @@ class Detail:
 
     def __str__(self) -> str:
         if self._made is None:
-            self._made = self._make()
+            try:
+                self._made = self._make()
+            except Exception as error:  # noqa: BLE001 - that one reason cannot be found must not keep others from being told
+                self._made = f"the reason cannot be said, please report it: {type(error).__name__}: {error}"
         return self._made
 
 
@@ -97,6 +103,16 @@ class Reason(Enum):
     NO_NODE = "NoSuitableNode"
     NO_DEVICES = "NoSuitableDevices"
     SCHEDULER = "WaitingForScheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a unit cannot be placed now."""
+
+    reason: Reason
+    message: str | Detail
+    again_at: float = 0.0
+    """When a node that was refused may be tried once more; 0: not the matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +207,8 @@ class Stock(Protocol):
     def count_free(self, name: str = "") -> Mapping[str, Mapping[str, int]]:
         """Return how many devices each node has left, by value of the device attribute `name`.
 
-        Without a name all are under one empty value. No value at all: no device of ours has the attribute.
+        Without a name all are under one empty value, those that no single node has under the node `SHARED`. No value
+        at all: no device of ours has the attribute.
         """
 
     def values(self, allocation: Allocation, name: str) -> frozenset[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from driver.core.deciding.world import Reason
+from driver.model.selection import NodeSelector, Requirement, Term
 from driver.model.wanted import Claim
-from driver.model.workloads import Workload
+from driver.model.workloads import Affinity, NodeAffinity, Workload
 from tests.core.deciding.test_rounds import Table, message, reasons
 from tests.fakes.controlled import make_claim, make_node, make_pod
 from tests.fakes.stock import allocate
@@ -97,6 +98,47 @@ def test_the_search_goes_back_where_the_first_choice_was_wrong() -> None:
     table.put(make_pod("p", "x"), make_pod("q", "y", node_selector={"special": "yes"}))
     table.run()
     assert table.nodes() == {"x": "b", "y": "a"}
+
+
+def test_a_member_that_can_run_on_one_node_only_gets_it() -> None:
+    objects = make_group("g", 32)
+    last = make_pod("pod-g31", "g31", node_selector={"kind": "x"})
+    nodes = [make_node(f"n{index:02}", labels={"kind": "x"} if index == 0 else {}) for index in range(32)]
+    table = Table({node.metadata.name: 1 for node in nodes}, *nodes, *objects, last)
+    table.run()
+    assert len(table.nodes()) == 32
+    assert table.nodes()["g31"] == "n00"
+
+
+def test_members_make_room_for_each_other_however_many_have_to_move() -> None:
+    size = 12
+    nodes = [make_node(f"n{index:02}", labels={"place": str(index)}) for index in range(size)]
+    table = Table({node.metadata.name: 1 for node in nodes}, *nodes)
+    for index in range(size):
+        # Each can run on its own node and the next one, the last one on the first node only.
+        places = ["0"] if index == size - 1 else [str(index), str(index + 1)]
+        required = NodeSelector(
+            node_selector_terms=(
+                Term(match_expressions=(Requirement(key="place", operator="In", values=tuple(places)),)),
+            )
+        )
+        affinity = Affinity(node_affinity=NodeAffinity(required_during_scheduling_ignored_during_execution=required))
+        table.put(
+            make_claim(f"g{index:02}", policy=f"group-{size}", group="g"),
+            make_pod(f"p{index:02}", f"g{index:02}", affinity=affinity, at=f"2026-01-{28 - index:02}T00:00:00Z"),
+        )
+    table.run()
+    assert sorted(table.nodes().values()) == [node.metadata.name for node in nodes]
+    assert table.nodes()["g11"] == "n00"
+
+
+def test_a_higher_priority_goes_first_whether_group_or_single_claim() -> None:
+    for group_first in (True, False):
+        first, second = (5, 1) if group_first else (1, 5)
+        single = make_claim("s", 2), make_pod("s", "s", priority=second)
+        table = Table({"a": 2}, *make_group("g", 2, priority=first, at=20), *single)
+        table.run()
+        assert set(table.nodes()) == ({"g0", "g1"} if group_first else {"s"})
 
 
 def test_a_half_written_group_is_completed_in_its_domain() -> None:

@@ -60,7 +60,21 @@ def test_a_node_that_has_not_told_its_resources_is_not_judged_by_them() -> None:
 
 def test_what_claims_serve_is_not_asked_of_the_node() -> None:
     requests = {"accel-dra.dev/gpu": NANO, "deviceclass.resource.kubernetes.io/gpu": NANO, "cpu": NANO}
-    assert leave_out(requests, {"accel-dra.dev/gpu"}) == {"cpu": NANO}
+    assert leave_out(requests) == {"accel-dra.dev/gpu": NANO, "cpu": NANO}
+    needs = Needs(make_pod("p"), {"accel-dra.dev/gpu": NANO}, served=frozenset({"accel-dra.dev/gpu"}))
+    bare = make_node("n", allocatable={"pods": "9", "cpu": "1"})
+    assert find_obstacle(needs, bare, Load()) == ""
+    # A node with a device plugin for it serves it itself, whatever a DeviceClass says (KEP-5004).
+    full = make_node("n", allocatable={"pods": "9", "accel-dra.dev/gpu": "1"})
+    assert find_obstacle(needs, full, Load()) == ""
+    assert find_obstacle(needs, full, Load({"accel-dra.dev/gpu": NANO})) == "too little accel-dra.dev/gpu"
+
+
+def test_who_asks_for_nothing_fits_where_too_much_was_given_away() -> None:
+    node = make_node("n", allocatable={"pods": "9", "cpu": "1"})
+    overfull = Load({"cpu": 2 * NANO})
+    assert obstacle(make_pod("p", requests={"cpu": "0"}), node, overfull) == ""
+    assert obstacle(make_pod("p", requests={"cpu": "1m"}), node, overfull) == "too little cpu"
 
 
 TAINT = NodeTaint(key="team", value="a", effect="NoSchedule")

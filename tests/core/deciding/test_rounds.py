@@ -8,7 +8,7 @@ import msgspec
 
 from driver.core.deciding import rounds
 from driver.core.deciding.memory import Memory, Patience
-from driver.core.deciding.world import Decision, Reason, World
+from driver.core.deciding.world import Chosen, Decision, Member, Reason, Refused, World
 from driver.model.claims import Allocation
 from driver.model.wanted import Claim
 from driver.model.workloads import ClaimReference, ClusterNode, GeneratedClaim, Workload, WorkloadStatus
@@ -225,6 +225,41 @@ def test_pods_that_wait_to_be_bound_take_room_on_their_node() -> None:
     assert reasons(table.run()) == {"c2": Reason.NO_NODE}
 
 
+def test_a_pod_that_waits_for_the_rest_of_its_claims_is_not_in_its_own_way() -> None:
+    shared = make_claim("shared", allocation=allocate(make_claim("shared"), "a", "gpu-0"), reserved="other")
+    room = make_node("a", allocatable={"cpu": "1", "pods": "9"})
+    pod = make_pod("p", "shared", "own", requests={"cpu": "1"})
+    table = Table({"a": 8}, room, shared, make_claim("own"), pod)
+    table.run()
+    assert table.nodes() == {"shared": "a", "own": "a"}
+
+
+def test_a_pod_gets_nothing_while_another_claim_of_it_is_being_deleted() -> None:
+    leaving = make_claim("old", allocation=allocate(make_claim("old"), "a", "gpu-0"), reserved="other")
+    meta = msgspec.structs.replace(leaving.metadata, deletion_timestamp="2026-01-02T00:00:00Z")
+    table = Table({"a": 8}, msgspec.structs.replace(leaving, metadata=meta), make_claim("c"), make_pod("p", "c", "old"))
+    decision = table.run()
+    assert table.nodes() == {"old": "a"}
+    assert message(decision, "c") == "waiting for pod p, which waits for claim old, which is being deleted"
+
+
+class Broken(Stock):
+    """A stock that fails on one claim."""
+
+    def choose(self, member: Member, nodes: Mapping[str, ClusterNode]) -> Chosen | Refused:
+        if member.claims[0].metadata.name == "poison":
+            raise ZeroDivisionError("division by zero")
+        return super().choose(member, nodes)
+
+
+def test_a_claim_that_brings_a_defect_to_light_does_not_stop_the_others() -> None:
+    table = Table({"a": 8}, make_claim("poison"), make_pod("p", "poison"), make_claim("c"), make_pod("q", "c"))
+    table.stock = Broken({"a": 8})
+    decision = table.run()
+    assert table.nodes() == {"c": "a"}
+    assert "ZeroDivisionError: division by zero (tests.core.deciding.test_rounds:" in message(decision, "poison")
+
+
 def test_equal_wishes_that_cannot_be_met_are_looked_at_once() -> None:
     table = Table({"a": 1}, *(make_claim(f"c{index}", 2) for index in range(50)))
     table.put(*(make_pod(f"p{index}", f"c{index}") for index in range(50)))
@@ -265,6 +300,26 @@ def test_the_only_node_is_tried_again_after_a_growing_pause() -> None:
         assert (table.nodes(), decision.again_in) == ({}, pause)
         assert "did not take" in message(decision, "c")
         table.now += pause
+
+
+def test_a_refused_node_is_tried_again_when_the_others_have_no_devices() -> None:
+    table = Table({"a": 8, "b": 0}, make_claim("c"), make_pod("p", "c"))
+    table.run()
+    table.allocate("c", None)
+    decision = table.run()
+    assert (table.nodes(), decision.again_in) == ({}, 5)
+    table.now += 5
+    table.run()
+    assert table.nodes() == {"c": "a"}
+
+
+def test_a_refusal_of_one_claim_does_not_keep_another_like_it_from_the_node() -> None:
+    table = Table({"a": 1, "b": 0}, make_claim("c"), make_pod("p", "c"))
+    table.run()
+    table.allocate("c", None)
+    table.put(make_claim("d", at="2026-02-01T00:00:00Z"), make_pod("q", "d", at="2026-02-01T00:00:00Z"))
+    table.run()
+    assert table.nodes() == {"d": "a"}
 
 
 def test_a_refusal_is_forgotten() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from driver.core import fencing
 from driver.core.deciding.stocks import DeviceStock
-from driver.core.deciding.world import Chosen, Member, Refused
+from driver.core.deciding.world import SHARED, Chosen, Member, Refused
 from driver.model.claims import Allocation
 from driver.model.objects import ObjectMeta
 from driver.model.policies import Policy, Preference
@@ -204,3 +204,31 @@ def test_a_wish_that_can_be_fulfilled_elsewhere_wins_over_the_first_node() -> No
     refused = stock.choose(required, NODES)
     assert isinstance(refused, Refused)
     assert "free devices are in two interconnect domains (1 of x, 1 of y)" in str(refused.message)
+
+
+def test_devices_that_several_nodes_reach_count_for_all_kinds_together_only() -> None:
+    spec = PublishedSpec(
+        driver=DRIVER,
+        pool=Pool(name="fabric", generation=1, resource_slice_count=1),
+        all_nodes=True,
+        devices=(device("far", fabricDomain=Attribute(string="x")),),
+    )
+    wide = PublishedSlice(metadata=ObjectMeta(name="wide"), spec=spec)
+    near = pool("a", device("gpu-0", fabricDomain=Attribute(string="x")), device("nic-0"))
+    stock = DeviceStock((near, wide), CLASSES)
+    assert stock.count_free() == {"": {"a": 2, SHARED: 1}}
+    assert stock.count_free("accel-dra.dev/fabricDomain") == {"x": {"a": 1}}
+
+
+def test_all_who_are_refused_while_nothing_changes_look_at_one_snapshot() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
+    first, second = ask(stock, claim("first", 2)), ask(stock, claim("second", 3))
+    assert isinstance(first, Refused)
+    assert isinstance(second, Refused)
+    taken = claim("taken")
+    stock.take(taken, get(stock, taken)[2])
+    third = ask(stock, claim("third", 1))
+    assert isinstance(third, Refused)
+    # What is said is what was so when the claim was refused.
+    assert "ns/taken" not in str(first.message)
+    assert "ns/taken" in str(third.message)
