@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from driver.core import extended
 from driver.core.allocator import Snapshot
 from driver.core.deciding.loads import Loads
 from driver.core.deciding.world import World
 from driver.core.drafting import Draft
-from driver.kube import access, listing
+from driver.kube import access, listing, replies
 from driver.kube.access import Access
 from driver.kube.client import Client
-from driver.model.errors import Forbidden, InvalidInput
+from driver.model.errors import Forbidden, InvalidInput, NotFound
 from driver.model.objects import ObjectMeta
 from driver.model.published import PublishedSlice
 from driver.model.requests import DeviceClass, ResourceClaimTemplate
@@ -72,12 +73,13 @@ def find_access(kubeconfig: str, environment: Mapping[str, str]) -> Access:
 def look(client: Client) -> Look:
     """Read the cluster. Raises like `Client.get`; `Forbidden` names the right that is missing."""
     pods = _fetch(client, "/api/v1/pods", Workload)
+    concerned = (pod for pod in pods if pod.spec.resource_claims or extended.may_ask(pod))
     loads = Loads()
     for pod in pods:
         loads.put(pod)
     world = World(
         claims=_index(_fetch(client, f"{RESOURCE}/resourceclaims", Claim)),
-        pods=_index(pod for pod in pods if pod.spec.resource_claims),
+        pods=_index(concerned),
         nodes=_index(_fetch(client, "/api/v1/nodes", ClusterNode)),
         classes=_index(_fetch(client, f"{RESOURCE}/deviceclasses", DeviceClass)),
         loads=loads.view(),
@@ -98,7 +100,7 @@ def add(seen: Look, draft: Draft) -> Look:
     world = replace(
         seen.world,
         claims={**seen.world.claims, **_index(draft.claims)},
-        pods={**seen.world.pods, **_index(pod for pod in draft.pods if pod.spec.resource_claims)},
+        pods={**seen.world.pods, **_index(draft.pods)},
         classes={**seen.world.classes, **_index(draft.classes)},
     )
     return Look(world, seen.slices)
@@ -110,6 +112,8 @@ def _fetch(client: Client, path: str, kind: type[_T]) -> tuple[_T, ...]:
     except Forbidden as error:
         resource = path.rpartition("/")[2]
         raise Forbidden(f"{error}; this command needs to list {resource} of the whole cluster") from error
+    except NotFound as error:
+        raise replies.name_missing_api(error) from error
 
 
 def _index(objects: Iterable[_T]) -> dict[str, _T]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,11 +23,13 @@ from driver.core import answering, drafting, policies
 from driver.core.answering import Answer, State
 from driver.core.deciding import demands
 from driver.core.deciding.stocks import DeviceStock
+from driver.core.deciding.world import World
 from driver.core.drafting import Draft
 from driver.kube.client import Client
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput, NotFound
 from driver.model.wanted import Claim
+from driver.model.workloads import Workload
 
 EXIT_WAITING: Final = 3
 """Something waits: for devices, or for something else that the message names."""
@@ -146,7 +148,13 @@ def _find_claims(seen: Look, question: Question) -> list[Claim]:
     claims, missing = demands.claims_of(pod, seen.world)
     if missing:
         raise NotFound(f"pod {question.name} waits for {missing}, which does not exist (yet)")
-    return claims
+    return [*claims, *_imagine(seen.world, (pod,))]
+
+
+def _imagine(world: World, pods: Iterable[Workload]) -> list[Claim]:
+    """Return the claims that kube-scheduler would make for extended resources of pods."""
+    names = {pod.metadata.uid for pod in pods}
+    return [claim for claim, pod in demands.imagine_claims(world) if pod.metadata.uid in names]
 
 
 def _answer_documents(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:
@@ -154,7 +162,7 @@ def _answer_documents(client: Client, question: Question, driver: str) -> tuple[
     templates = clusters.fetch_templates(client, draft.missing_templates)
     draft = drafting.expand(replace(draft, templates=(*draft.templates, *templates)))
     seen = clusters.add(clusters.look(client), _complete(draft))
-    return _answer_claims(seen, draft.claims, driver), draft.others
+    return _answer_claims(seen, (*draft.claims, *_imagine(seen.world, draft.pods)), driver), draft.others
 
 
 def _complete(draft: Draft) -> Draft:

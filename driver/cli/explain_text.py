@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core import drafting, sharing
+from driver.core import drafting, extended, sharing
 from driver.core.answering import Answer, State
 
 _MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
@@ -28,7 +28,8 @@ def _show(answer: Answer) -> Iterator[str]:
     pod = f" for {pod}" if pod.startswith(drafting.IMAGINED) else f" of pod {pod}" if pod else ""
     parts = answer.message.split("; ")
     reason = f" ({answer.reason})" if answer.reason else ""
-    yield f"{_MARKS[answer.state]} claim {answer.claim}{pod}: {_SAYS[answer.state]}{reason}"
+    what = "extended resources" if extended.is_imagined(answer.claim) else f"claim {answer.claim}"
+    yield f"{_MARKS[answer.state]} {what}{pod}: {_SAYS[answer.state]}{reason}"
     for part in parts:
         yield f"    {part}"
     if answer.common:

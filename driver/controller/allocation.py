@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from driver.controller.caches import Caches
 from driver.core import answering, policies
 from driver.core.allocator import Snapshot
@@ -113,19 +115,35 @@ class Devices:
             by_pod.setdefault(pod.metadata.uid, (pod, []))[1].append(claim)
         turn = sorted(by_pod, key=lambda uid: self._explained.get(uid, float("-inf")))
         self._explained = {uid: self._explained[uid] for uid in turn if uid in self._explained}
+        known: dict[bytes, Found | str] = {}
         for uid in turn:
             if clock() >= deadline:
                 return
             self._explained[uid] = clock()
-            yield from _explain(world, snapshot, *by_pod[uid])
+            yield from _explain(world, snapshot, *by_pod[uid], known)
 
 
-def _explain(world: World, snapshot: Snapshot, pod: Workload, claims: Sequence[Claim]) -> Iterator[Waiting]:
+def _explain(
+    world: World, snapshot: Snapshot, pod: Workload, claims: Sequence[Claim], known: dict[bytes, Found | str]
+) -> Iterator[Waiting]:
+    """`known`: what was found out for pods that ask for the same."""
     missing = demands.claims_of(pod, world)[1]
-    found = missing or answering.find_first_fit(world, snapshot, pod, claims)
+    found: Found | str = missing
+    if not missing:
+        wishes = _list_wishes(world, pod, claims)
+        if wishes not in known:
+            known[wishes] = answering.find_first_fit(world, snapshot, pod, claims)
+        found = known[wishes]
     text, reason = _describe(found, missing, pod)
     for claim in claims:
         yield Waiting(claim, reason, text, pod)
+
+
+def _list_wishes(world: World, pod: Workload, claims: Sequence[Claim]) -> bytes:
+    """Return everything that decides where a pod and its claims can go, as text."""
+    others = [each.status.allocation for each in demands.claims_of(pod, world)[0] if each.status.allocation]
+    spec = msgspec.structs.replace(pod.spec, resource_claims=())
+    return msgspec.json.encode((spec, others, [(each.metadata.namespace, each.spec) for each in claims]))
 
 
 def _describe(found: Found | str, missing: str, pod: Workload) -> tuple[str, Reason]:

@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Final
 
@@ -151,7 +151,9 @@ class Controller:
         if len(jobs) == 1:
             jobs[0]()
             return
-        for future in [self._writers.submit(job) for job in jobs]:
+        futures = [self._writers.submit(job) for job in jobs]
+        wait(futures)  # all of them, also if one fails: none may go on while the next round decides
+        for future in futures:
             future.result()
 
     def _complain(self, error: Exception) -> None:

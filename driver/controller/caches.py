@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from driver.core import extended
 from driver.core.deciding import loads
 from driver.core.deciding.loads import Loads
 from driver.core.deciding.world import World
-from driver.kube import allocations
+from driver.kube import allocations, replies
 from driver.kube.client import Client
 from driver.kube.watching import Change, Pace, Source, Watch, What
+from driver.model.errors import DriverError
 from driver.model.objects import ObjectMeta
 from driver.model.published import PublishedSlice
 from driver.model.requests import DeviceClass
@@ -55,9 +57,9 @@ class Caches:
         self._pods = Watch(client, Source("/api/v1/pods", Workload, trim=trim_pod), self._note_pod, complain, pace)
         self._nodes = Watch(client, Source("/api/v1/nodes", ClusterNode, trim=trim_node), self._note, complain, pace)
         slices = Source(f"{_DRA}/resourceslices", PublishedSlice, trim=trim_slice)
-        self._slices = Watch(client, slices, self._note_slice, complain, pace)
+        self._slices = Watch(client, slices, self._note_slice, self._complain_of_api, pace)
         classes = Source(f"{_DRA}/deviceclasses", DeviceClass)
-        self._classes = Watch(client, classes, self._note_class, complain, pace)
+        self._classes = Watch(client, classes, self._note_class, self._complain_of_api, pace)
         self._claims: Watch[Claim] | None = None
         self._clock = (pace or Pace()).clock
         self._arrivals: dict[str, float] = {}
@@ -126,21 +128,26 @@ class Caches:
         """Return one view of everything but devices."""
         return World(
             claims=self._claims.snapshot() if self._claims is not None else {},
-            pods={key: pod for key, pod in self._pods.snapshot().items() if pod.spec.resource_claims},
+            pods={key: pod for key, pod in self._pods.snapshot().items() if concerns(pod)},
             nodes=self._nodes.snapshot(),
             classes=self._classes.snapshot(),
             loads=self._loads.view(),
         )
+
+    def _complain_of_api(self, error: Exception) -> None:
+        self._complain(replies.name_missing_api(error) if isinstance(error, DriverError) else error)
 
     def _note_pod(self, change: Change[Workload]) -> None:
         if change.what is What.DELETED:
             self._loads.remove(change.object)
         else:
             self._loads.put(change.object)
-        self._wake(bool(change.object.spec.resource_claims))
+        if _is_news(change):
+            self._wake(concerns(change.object))
 
     def _note(self, change: Change[ClusterNode]) -> None:
-        self._wake(change.what is not What.MODIFIED)
+        if _is_news(change):
+            self._wake(change.what is not What.MODIFIED)
 
     def _note_slice(self, change: Change[PublishedSlice]) -> None:
         del change
@@ -161,10 +168,15 @@ class Caches:
         self._wake(True)
 
 
+def concerns(pod: Workload) -> bool:
+    """Say whether claims have to do with a pod."""
+    return bool(pod.spec.resource_claims) or extended.may_ask(pod)
+
+
 def trim_pod(pod: Workload) -> Workload:
     """Return what is read of a pod: one that claims may wait for keeps what decides where it can run."""
     meta = _trim_meta(pod.metadata)
-    if pod.is_done or not (pod.spec.resource_claims or pod.status.extended_resource_claim_status):
+    if pod.is_done or not (concerns(pod) or pod.status.extended_resource_claim_status):
         kept = WorkloadSpec(node_name=pod.spec.node_name)
         if not pod.is_done and pod.spec.node_name:
             kept = WorkloadSpec(node_name=pod.spec.node_name, containers=loads.collapse(pod))
@@ -200,6 +212,15 @@ def trim_claim(claim: Claim) -> Claim:
     """Return what is read of a claim; its finalizers are written back whole."""
     meta = msgspec.structs.replace(claim.metadata, annotations={})
     return msgspec.structs.replace(claim, metadata=meta)
+
+
+def _is_news(change: Change[Workload] | Change[ClusterNode]) -> bool:
+    """Say whether anything has changed that is read; a kubelet says now and then that all is as it was."""
+    before, after = change.before, change.object
+    if before is None or (before.spec, before.status) != (after.spec, after.status):
+        return True
+    version = before.metadata.resource_version
+    return before.metadata != msgspec.structs.replace(after.metadata, resource_version=version)
 
 
 def _trim_meta(meta: ObjectMeta) -> ObjectMeta:

@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,6 @@ from driver.controller.caches import Caches
 from driver.controller.pulses import Pulse
 from driver.controller.telling import Teller
 from driver.controller.terms import Outcome, Report, Term, TermEnded
-from driver.core.deciding import demands
-from driver.core.deciding.demands import Ask
 from driver.core.deciding.notices import Notices
 from driver.core.deciding.world import Waiting, World
 from driver.model.occurrences import (
@@ -34,7 +32,7 @@ _LOOK_SECONDS: Final = 0.05
 _STANDBY_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 30.0
-_FOREIGN_LIMIT: Final = 2.0
+_FOREIGN_LIMIT: Final = 0.5
 """Seconds that one such look may take; who is not reached has the next turn."""
 _TELLING_LIMIT: Final = 0.5
 """Seconds of a round in which sentences about waiting claims may be begun."""
@@ -128,7 +126,7 @@ class _Lead:
         self._term = parts.open_term(number)
         self._is_open = False
         self._notices = parts.make_notices()
-        self._foreign: list[Waiting] = []
+        self._foreign: dict[str, Waiting] = {}
         self._foreign_at = float("-inf")
         self._measured_at = float("-inf")
 
@@ -151,10 +149,9 @@ class _Lead:
     def _do_round(self) -> float | None:
         parts, began = self._parts, self._clock()
         parts.devices.refresh()
-        ask = parts.devices.ask
-        report = self._term.step(parts.caches.world(), parts.devices.stock, ask)
+        report = self._term.step(parts.caches.world(), parts.devices.stock, parts.devices.ask)
         self._tell_outcomes(report)
-        waiting = [*report.decision.waiting, *self._explain_foreign(report.world, ask)]
+        waiting = [*report.decision.waiting, *self._explain_foreign(report)]
         deadline = self._clock() + _TELLING_LIMIT
         for notice in self._notices.choose(waiting, self._clock(), lambda: self._clock() < deadline):
             parts.teller.tell_waiting(notice)
@@ -164,7 +161,7 @@ class _Lead:
         parts.pulse.rest(now - began)
         if report.allocated or report.returned:
             parts.pulse.wake()
-        look_again = self._next_look(report.world, waiting, now)
+        look_again = self._next_look(report, now)
         pauses = (report.retry_in, self._notices.next_in(now), parts.devices.again_in, look_again)
         return _earliest(*pauses, _LONGEST_PAUSE)
 
@@ -188,24 +185,20 @@ class _Lead:
             returned = AllocationReturned(str(outcome.claim), why)
             teller.tell(_describe_failure(outcome) if outcome.error else returned)
 
-    def _explain_foreign(self, world: World, ask: Ask) -> Iterable[Waiting]:
-        """Return why claims wait that kube-scheduler allocates; looked at from time to time only."""
-        now = self._clock()
+    def _explain_foreign(self, report: Report) -> Iterable[Waiting]:
+        """Return why claims wait that kube-scheduler allocates; looked at from time to time, told as it was then."""
+        now, foreign = self._clock(), report.decision.foreign
         if now >= self._foreign_at + self._parts.explain_every:
-            foreign = demands.find(world, ask).foreign
-            explained = self._parts.devices.explain_foreign(world, foreign, self._clock, now + _FOREIGN_LIMIT)
-            self._foreign = list(explained)
+            found = self._parts.devices.explain_foreign(report.world, foreign, self._clock, now + _FOREIGN_LIMIT)
+            self._foreign.update((each.claim.metadata.uid, each) for each in found)
             self._foreign_at = self._clock()
-        open_uids = {each.metadata.uid for each in world.claims.values() if each.status.allocation is None}
-        self._foreign = [each for each in self._foreign if each.claim.metadata.uid in open_uids]
-        return self._foreign
+        uids = {claim.metadata.uid for claim, _ in foreign}
+        self._foreign = {uid: each for uid, each in self._foreign.items() if uid in uids}
+        return (*self._foreign.values(), *report.decision.idle)
 
-    def _next_look(self, world: World, waiting: Sequence[Waiting], now: float) -> float | None:
+    def _next_look(self, report: Report, now: float) -> float | None:
         """Return the seconds until claims are looked at of which nobody can say yet why they wait; None without any."""
-        known = {each.claim.metadata.uid for each in waiting}
-        is_unexplained = any(
-            each.status.allocation is None and each.metadata.uid not in known for each in world.claims.values()
-        )
+        is_unexplained = any(claim.metadata.uid not in self._foreign for claim, _ in report.decision.foreign)
         return max(0.0, self._foreign_at + self._parts.explain_every - now) if is_unexplained else None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from driver.core import extended
 from driver.core.deciding.world import Reason, Waiting
 from driver.kube.events import EventWriter, Happening, Regarding
 from driver.model.errors import DriverError
@@ -45,9 +46,13 @@ class Teller:
         """Say on a claim, and on the pod that waits for it, why it is not allocated."""
         claim, reason = waiting.claim, waiting.reason
         self.tell(ClaimWaits(str(claim), reason.value, waiting.text))
-        self._post(_regard_claim(claim), waiting, waiting.text)
+        subject = f"claim {claim.metadata.name}"
+        if extended.is_imagined(claim):
+            subject = "extended resources"
+        else:
+            self._post(_regard_claim(claim), waiting, waiting.text)
         if waiting.pod is not None and not waiting.pod.spec.node_name:
-            self._post(_regard_pod(waiting.pod.metadata), waiting, f"claim {claim.metadata.name}: {waiting.text}")
+            self._post(_regard_pod(waiting.pod.metadata), waiting, f"{subject}: {waiting.text}")
 
     def tell_allocated(self, claim: Claim, node: str, devices: int) -> None:
         """Say on a claim what it was given."""

@@ -6,7 +6,8 @@
    after asking whether the term still runs.
 2. A term begins by reading all claims from the API server's storage and taking the finalizer off those that are not
    allocated. Any allocation that is still under way for such a claim, from whomever, carries an older resourceVersion
-   then, and the API server refuses it, however late it arrives. An allocation that arrived before is seen.
+   then, and the API server refuses it, however late it arrives. An allocation that arrived before is seen. A claim for
+   which the API server refuses that (an admission policy) holds the term up until no request can be under way.
 3. Terms do not overlap (`kube.lease`), so an earlier leader's last question (1) was before (2), and so was the state
    that its write depends on. No bound on the network, on the API server or on a process that sleeps is needed.
 4. Only then the claims are listed and watched. Within the term every write is either seen in its answer or a doubt,
@@ -32,13 +33,15 @@ from driver.core.deciding.demands import Ask
 from driver.core.deciding.memory import Memory
 from driver.core.deciding.world import Bundle, Decision, Grant, Return, Stock, World
 from driver.model.claims import DELETE_PROTECTION, Allocation
-from driver.model.errors import Conflict, DriverError, NotFound, Rejected, Unavailable
+from driver.model.errors import Conflict, DriverError, Forbidden, NotFound, Rejected, Unavailable
 from driver.model.policies import Policy
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_LONGEST_REQUEST: Final = 120.0
+"""Seconds after which nothing is under way any more: an API server ends a request after 60 s (--request-timeout)."""
 _DECIDING_LIMIT: Final = 1.0
 """Seconds of a round in which another unit may be looked at: what was found is written before the rest is looked at."""
 Job = Callable[[], None]
@@ -95,6 +98,8 @@ class Outcome:
     error: DriverError | None = None
     node: str = ""
     devices: int = 0
+    is_known: bool = True
+    """False if nobody knows whether it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +132,27 @@ class Term:
         self._memory = memory
         self._assumed = Assumed()
         self._pauses: dict[str, _Pause] = {}
+        self._refused_at: float | None = None
 
     def open(self) -> None:
         """Make every allocation impossible that an earlier leader may still be writing.
 
         Raises `DriverError` if that did not work for all claims, and is to be called again; `TermEnded`.
         """
-        failures: list[DriverError] = []
+        refusals: list[DriverError] = []
         for claim in self._hands.claims.list_all():
             if claim.status.allocation is None and DELETE_PROTECTION in claim.metadata.finalizers:
                 try:
                     self._fence_off(claim)
-                except DriverError as error:
-                    failures.append(error)
-        if failures:
-            raise failures[0]
+                except (Rejected, Forbidden) as error:
+                    refusals.append(
+                        type(error)(f"claim {claim} cannot be changed, which every term begins with: {error}")
+                    )
+        if refusals:
+            now = self._hands.clock()
+            self._refused_at = now if self._refused_at is None else self._refused_at
+            if now < self._refused_at + _LONGEST_REQUEST:
+                raise refusals[0]
 
     def step(self, world: World, stock: Stock, ask: Ask) -> Report:
         """Decide once about a view of the cluster, and write. Raises `TermEnded`."""
@@ -153,7 +164,7 @@ class Term:
         clock, deadline = self._hands.clock, now + _DECIDING_LIMIT
         decision = rounds.decide(world, stock, self._memory, self._unless_paused(ask), now, lambda: clock() < deadline)
         allocated = self._write(decision.bundles)
-        returned = [(self._take_back(each), each.why) for each in decision.returns if not self._is_doubted(each.claim)]
+        returned = self._take_all_back(decision.returns)
         return Report(world, decision, tuple(allocated), tuple(returned), self._find_pause(decision, now))
 
     def _find_pause(self, decision: Decision, now: float) -> float | None:
@@ -168,12 +179,16 @@ class Term:
         """Return `ask`, which refuses claims that the API server lately refused to change."""
 
         def ask_unless_paused(claim: Claim) -> Policy | None:
-            pause = self._pauses.get(claim.metadata.uid)
-            if pause is not None and pause.until > self._hands.clock() and claim.status.allocation is None:
+            pause = self._find_refusal(claim)
+            if pause is not None and claim.status.allocation is None:
                 raise Rejected(f"the API server refused the allocation: {pause.error}")
             return ask(claim)
 
         return ask_unless_paused
+
+    def _find_refusal(self, claim: Claim) -> _Pause | None:
+        pause = self._pauses.get(claim.metadata.uid)
+        return pause if pause is not None and pause.until > self._hands.clock() else None
 
     def _check(self) -> None:
         if not self._hands.leads():
@@ -199,6 +214,7 @@ class Term:
     def _settle_doubts(self) -> None:
         """Find out what became of writes whose answer was lost. A doubt that stays one goes on holding its devices."""
         for doubt in list(self._assumed.doubts.values()):
+            self._check()
             try:
                 found = self._hands.claims.fetch(doubt.claim)
                 if found is not None and found.metadata.uid == doubt.claim.metadata.uid:
@@ -207,6 +223,8 @@ class Term:
                         found = self._hands.claims.fetch(doubt.claim) or found
                     self._assumed.put(found)
                 self._assumed.settle(doubt.claim)
+            except Unavailable:
+                return  # nor will it answer for the others
             except DriverError:
                 continue
 
@@ -252,13 +270,17 @@ class Term:
         def allocate() -> None:
             if not self._hands.leads():
                 return
+            # The devices count as held until it is known what became of it, whatever goes wrong on the way.
+            self._assumed.doubt(claim, allocation)
             try:
                 self._assumed.put(self._hands.claims.allocate(claim, allocation))
             except DriverError as error:
-                if isinstance(error, Unavailable):
-                    self._assumed.doubt(claim, allocation)
-                outcomes.append(self._fail(claim, error))
+                outcome = self._fail(claim, error)
+                outcomes.append(outcome)
+                if outcome.is_known:
+                    self._assumed.settle(claim)
             else:
+                self._assumed.settle(claim)
                 self._pauses.pop(claim.metadata.uid, None)
                 outcomes.append(Outcome(claim, None, grant.node, len(allocation.devices.results)))
 
@@ -266,18 +288,31 @@ class Term:
 
     def _fail(self, claim: Claim, error: DriverError) -> Outcome:
         """Read a claim again that somebody changed; leave one alone for a while that cannot be changed."""
+        if isinstance(error, Unavailable):
+            return Outcome(claim, error, is_known=False)
         if isinstance(error, Conflict):
             try:
                 found = self._hands.claims.fetch(claim)
             except DriverError:
-                found = None
+                # Perhaps our own write, sent twice, is what we conflict with.
+                return Outcome(claim, error, is_known=False)
             if found is not None:
                 self._assumed.put(found)
-        elif not isinstance(error, (NotFound, Unavailable)):
+        elif not isinstance(error, NotFound):
             before = self._pauses.get(claim.metadata.uid)
             length = min(before.length * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
             self._pauses[claim.metadata.uid] = _Pause(error, self._hands.clock() + length, length)
         return Outcome(claim, error)
+
+    def _take_all_back(self, returns: Sequence[Return]) -> list[tuple[Outcome, str]]:
+        found: list[tuple[Outcome, str]] = []
+        for each in returns:
+            if self._is_doubted(each.claim) or self._find_refusal(each.claim) is not None:
+                continue
+            found.append((self._take_back(each), each.why))
+            if isinstance(found[-1][0].error, Unavailable):
+                break  # nor will it answer for the others
+        return found
 
     def _take_back(self, each: Return) -> Outcome:
         """Clear an allocation that nobody uses, as the API server itself sees it, then remove the finalizer."""

@@ -9,7 +9,7 @@ with devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -92,7 +92,7 @@ def answer(cluster: Cluster, claims: Sequence[Claim], ask: Ask) -> list[Answer]:
     found = dict(_answer_allocated(claims))
     found.update(_answer_granted(decision))
     found.update(_answer_waiting(cluster, [each for each in decision.waiting if each.claim.metadata.uid in about]))
-    found.update(_answer_foreign(cluster, about, ask))
+    found.update(_answer_foreign(cluster, about, decision.foreign))
     consumers = demands.find_consumers(world)
     for claim in claims:
         if claim.metadata.uid not in found:
@@ -209,10 +209,12 @@ def _wait(claim: Claim, reason: Reason, message: str, by: Authority | None, pod:
     return Answer(claim, State.WAITING, message, by, reason=reason.value, pod=pod)
 
 
-def _answer_foreign(cluster: Cluster, about: AbstractSet[str], ask: Ask) -> Iterator[tuple[str, Answer]]:
+def _answer_foreign(
+    cluster: Cluster, about: AbstractSet[str], foreign: Iterable[tuple[Claim, Workload]]
+) -> Iterator[tuple[str, Answer]]:
     """Answer for the claims that nobody but kube-scheduler allocates, those of one pod together."""
     by_pod: dict[str, tuple[Workload, list[Claim]]] = {}
-    for claim, pod in demands.find(cluster.world, ask).foreign:
+    for claim, pod in foreign:
         by_pod.setdefault(pod.metadata.uid, (pod, []))[1].append(claim)
     for pod, claims in by_pod.values():
         if about.isdisjoint(claim.metadata.uid for claim in claims):

@@ -48,6 +48,14 @@ def make_error(code: int, status: Status, request: str, retry_after: str | None 
     return Rejected(message, field=causes[0].field if causes else "")
 
 
+def name_missing_api(error: DriverError) -> DriverError:
+    """Return an error about devices, and if the whole API for them is missing, one that says so."""
+    if isinstance(error, NotFound) and not error.name:
+        text = "the API server does not serve resource.k8s.io/v1; Kubernetes 1.34 and later do"
+        return NotFound(f"{text} ({error})")
+    return error
+
+
 def _name_missing(status: Status) -> str:
     """Return which object does not exist; nothing for a path or a whole API that is not served."""
     return status.details.name if status.reason == "NotFound" and status.details else ""

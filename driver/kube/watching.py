@@ -61,6 +61,8 @@ class Change(Generic[T]):
 
     what: What
     object: T
+    before: T | None = None
+    """What was known of it until now, without what is trimmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,7 @@ class Watch(Generic[T]):
             if known is None or known.metadata.uid != item.metadata.uid:
                 self._put(key, item, Change(What.ADDED, item))
             elif known.metadata.resource_version != item.metadata.resource_version:
-                self._put(key, item, Change(What.MODIFIED, item))
+                self._put(key, item, Change(What.MODIFIED, item, known))
 
     def _take(self, line: bytes) -> None:
         """Apply one line of the stream."""
@@ -303,7 +305,7 @@ class Watch(Generic[T]):
         item = None if what is What.DELETED else self._read(raw)
         if item is not None:
             what = What.ADDED if known is None else What.MODIFIED
-            self._put(key, item, Change(what, item))
+            self._put(key, item, Change(what, item, known))
         elif known is not None:
             self._put(key, None, Change(What.DELETED, known))
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from driver.cli import explain_text
 from driver.cli.explain import Question, answer
 from driver.core.answering import Answer, State
 from driver.core.fencing import Authority
 from driver.kube.access import Access
 from driver.kube.client import Client
-from driver.simulation.access import Json
+from driver.simulation.access import CLASSES, Json
 from tests.controller.site import GPU, SPACE, TOPOLOGY, Site, open_site
 from tests.fakes.installing import ADMIN
 
@@ -49,6 +50,26 @@ def test_explain_says_what_the_events_say(site: Site, count: int, policy: dict[s
     site.controller()
     assert site.wait_event("ResourceClaim", "c", told.reason) == told.message
     assert site.wait_event("Pod", "c", told.reason) == f"claim c: {told.message}"
+
+
+def test_a_pod_that_waits_for_an_extended_resource_is_told_why(site: Site) -> None:
+    site.machine("open", authority=Authority.SCHEDULER)
+    site.objects.create(CLASSES, {"metadata": {"name": "ext"}, "spec": {"extendedResourceName": "example.com/gpu"}})
+    limits: Json = {"example.com/gpu": 9}
+    site.pod("p", containers=[{"name": "main", "image": "x", "resources": {"limits": limits}}], resourceClaims=[])
+    (told,) = ask(site, Question("pod", "p", SPACE))
+    assert (told.state, told.by) == (State.WAITING, Authority.SCHEDULER)
+    assert "8" in told.message
+    assert explain_text.show([told], ()).startswith("✗ extended resources of pod p: waits (NoSuitableDevices)")
+    site.controller(explain_every=0.5)
+    assert site.wait_event("Pod", "p", "NoSuitableDevices") == f"extended resources: {told.message}"
+    assert site.events("ResourceClaim", "<extended-resources>") == []
+
+
+def test_a_claim_of_kube_scheduler_that_no_pod_uses_says_so(site: Site) -> None:
+    site.claim("idle", class_name=GPU)
+    site.controller()
+    assert "waiting for a pod that uses the claim" in site.wait_event("ResourceClaim", "idle", "WaitingForConsumer")
 
 
 def test_what_explain_foretells_of_a_file_is_what_the_controller_does(site: Site) -> None:

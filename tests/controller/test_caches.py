@@ -28,6 +28,7 @@ from driver.model.workloads import (
 from driver.simulation.access import CLAIMS, NODES, PODS, Body
 from tests.controller.site import SPACE, Site
 from tests.fakes.controlled import make_claim, make_node, make_pod
+from tests.fakes.installing import ADMIN
 from tests.fakes.waiting import wait_until
 
 NOISE: dict[str, dict[str, str]] = {"labels": {"app": "x"}, "annotations": {"note": "long" * 100}}
@@ -143,3 +144,24 @@ def test_claims_are_forgotten_with_the_term(site: Site, caches: Caches) -> None:
     caches.close_claims()
     assert caches.world().claims == {}
     assert caches.sizes.claims == 0
+
+
+def test_what_changes_nothing_that_is_read_wakes_nobody(site: Site) -> None:
+    site.machine("a")
+    site.pod("p")
+    woken: list[bool] = []
+    client = Client(Access(server=site.server.url, token=ADMIN))
+    caches = Caches(client, woken.append, lambda _: None)
+    try:
+        caches.start()
+        wait_until(lambda: not caches.missing, "everything to be read")
+        woken.clear()
+        beat: Body = {"metadata": {"annotations": {"heartbeat": "now"}}}
+        site.objects.patch(PODS, site.objects.get(PODS, "p", SPACE), beat)
+        site.objects.patch(NODES, site.objects.get(NODES, "a"), beat)
+        site.objects.patch(NODES, site.objects.get(NODES, "a"), {"metadata": {"labels": {"new": "label"}}})
+        wait_until(lambda: caches.world().nodes["a"].metadata.labels.get("new") == "label", "the label")
+        assert woken == [False]
+    finally:
+        caches.stop()
+        client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from driver.controller.terms import Hands, Report, Term, TermEnded, one_by_one
 from driver.core.deciding.memory import Memory, Patience
 from driver.core.deciding.world import Reason, World
-from driver.model.claims import DELETE_PROTECTION
+from driver.model.claims import DELETE_PROTECTION, Allocation
 from driver.model.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from driver.model.wanted import Claim
 from tests.fakes import claim_store
@@ -36,7 +37,7 @@ class Bench:
         network, copy = Network(self.store), Copy(self.store)
         self.leading += 1
         number = self.leading
-        hands = Hands(
+        self.hands = Hands(
             claims=network,
             leads=lambda: self.leading == number,
             do_all=one_by_one,
@@ -44,7 +45,7 @@ class Bench:
             now=lambda: dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
         )
         copy.relist()
-        return network, copy, Term(hands, Memory(Patience(grace=10)))
+        return network, copy, Term(self.hands, Memory(Patience(grace=10)))
 
     def put(self, *claims: Claim) -> None:
         for claim in claims:
@@ -189,6 +190,96 @@ def test_a_term_that_cannot_be_opened_is_opened_again() -> None:
         term.open()
     term.open()
     assert [bench.claim(name).metadata.finalizers for name in ("c", "d")] == [(), ()]
+
+
+def test_a_claim_that_cannot_be_changed_holds_a_term_up_only_until_no_request_can_be_under_way() -> None:
+    bench = Bench(1, make_claim("c"), make_claim("d"))
+    bench.network.protect(bench.claim("c"))
+    network, copy, term = bench.join()
+
+    def refuse() -> None:
+        raise Forbidden("denied by an admission policy")
+
+    for time in (0.0, 119.0):
+        bench.time = time
+        network.faults = {"unprotect": refuse}
+        with pytest.raises(Forbidden, match=r"claim team/c cannot be changed, .*: denied by an admission policy"):
+            term.open()
+    bench.time = 120.0
+    network.faults = {"unprotect": refuse}
+    term.open()
+    bench.network, bench.copy, bench.term = network, copy, term
+    copy.relist()
+    bench.step()
+    assert len(bench.holders()) == 1
+
+
+def test_a_server_that_is_away_is_asked_about_one_doubt_only() -> None:
+    bench = Bench(3, *(make_claim(name) for name in "abc"))
+    faults = dict.fromkeys("abc", "late")
+
+    class Dead(Network):
+        def allocate(self, claim: Claim, allocation: Allocation) -> Claim:
+            self.faults["allocate"] = faults[claim.metadata.name]
+            return super().allocate(claim, allocation)
+
+        def fetch(self, claim: Claim) -> Claim | None:
+            asked.append(claim.metadata.name)
+            raise Unavailable("away")
+
+    asked: list[str] = []
+    network = Dead(bench.store)
+    bench.term = Term(dataclasses.replace(bench.hands, claims=network), Memory(Patience()))
+    bench.step()
+    bench.step()
+    assert asked == ["a"]
+
+
+def test_a_defect_while_writing_leaves_the_devices_held() -> None:
+    bench = Bench(1, make_claim("c"), make_claim("d"))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    bench.network.faults = {"allocate": fail}
+    with pytest.raises(ZeroDivisionError):
+        bench.step()
+    bench.network.faults = {"read": "refuse"}
+    bench.step()
+    assert bench.holders() == []
+    bench.step()
+    assert len(bench.holders()) == 1
+
+
+def test_a_conflict_that_cannot_be_looked_into_leaves_the_devices_held() -> None:
+    bench = Bench(1, make_claim("c"), make_claim("d"))
+
+    def send_twice() -> None:
+        given = allocate(bench.claim("c"), "a", "gpu-0")
+        bench.store.change(bench.claim("c"), lambda now: claim_store.with_status(now, allocation=given))
+        bench.network.faults["read"] = "refuse"
+
+    bench.network.faults = {"allocate": send_twice}
+    assert errors(bench.step()) == [Conflict]
+    bench.network.faults["read"] = "refuse"
+    bench.step(sees=False)
+    bench.step(sees=False)
+    assert bench.holders() == ["c"]
+
+
+def test_what_the_server_refuses_to_take_back_is_left_alone_for_a_while() -> None:
+    bench = Bench(1, make_claim("c"))
+
+    def refuse() -> None:
+        raise Rejected("denied by policy")
+
+    bench.network.faults = {"clear": refuse}
+    report = release(bench)
+    assert [outcome.error for outcome, _ in report.returned if isinstance(outcome.error, Rejected)]
+    assert not bench.step().returned
+    bench.time += 1.0
+    bench.step()
+    assert bench.holders() == []
 
 
 def test_a_claim_that_somebody_allocates_while_it_is_fenced_off_is_left_alone() -> None:

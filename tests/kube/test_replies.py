@@ -112,3 +112,11 @@ def test_what_is_no_status_is_quoted_briefly(body: bytes, message: str) -> None:
 def test_an_answer_without_words_still_says_what_failed() -> None:
     assert str(replies.make_error(422, Status(), "POST /x")) == "POST /x: HTTP 422"
     assert str(replies.make_error(404, Status(), "GET /y")) == "GET /y: HTTP 404"
+
+
+def test_a_server_without_the_api_for_devices_is_too_old() -> None:
+    path = "/apis/resource.k8s.io/v1/resourceslices"
+    missing = replies.make_error(404, Status(message="404 page not found"), f"GET {path}")
+    assert "Kubernetes 1.34" in str(replies.name_missing_api(missing))
+    gone = NotFound("claim c not found", name="c")
+    assert replies.name_missing_api(gone) is gone

@@ -7,9 +7,10 @@ their own unless a group holds them together (`grouping`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from driver.core import extended
 from driver.core.deciding.world import Member, Reason, Waiting, World
 from driver.model.errors import InvalidInput, Rejected
 from driver.model.policies import GROUP_LABEL, Policy, When
@@ -53,8 +54,23 @@ def find(world: World, ask: Ask) -> Demands:
     open_claims = [each for each in world.claims.values() if _is_open(each)]
     for claim in open_claims:
         _sort(claim, consumers.get(key(claim), ()), ask, sorting)
+    sorting.foreign += imagine_claims(world)
     members = _make_members(world, open_claims, consumers, sorting)
     return Demands(tuple(members), tuple(sorting.waiting.values()), tuple(sorting.foreign), tuple(sorting.idle))
+
+
+def imagine_claims(world: World) -> Iterator[tuple[Claim, Workload]]:
+    """Yield the claims of pods that wait for extended resources: kube-scheduler makes them when it has found a node."""
+    pods = [pod for pod in world.pods.values() if extended.may_ask(pod)]
+    if not pods:
+        return
+    classes = extended.map_resources(world.classes.values())
+    had = {name for node in world.nodes.values() for name in classes.keys() & node.status.allocatable.keys()}
+    for pod in pods:
+        if not pod.spec.scheduling_gates and not pod.metadata.deletion_timestamp:
+            claim = extended.imagine_claim(pod, classes, had)
+            if claim is not None:
+                yield claim, pod
 
 
 def find_consumers(world: World) -> Mapping[str, tuple[Workload, ...]]:

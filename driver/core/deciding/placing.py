@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+from driver.core import extended
 from driver.core.deciding.loads import PODS, Load, Requests
 from driver.model import quantities
 from driver.model.claims import Allocation
@@ -23,8 +24,6 @@ from driver.model.selection import Term
 from driver.model.workloads import ClusterNode, NodeTaint, PodToleration, Workload
 
 _UNSCHEDULABLE: Final = NodeTaint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
-IMPLICIT_RESOURCE: Final = "deviceclass.resource.kubernetes.io/"
-"""Before the name of a DeviceClass: the extended resource that stands for the class without further ado (KEP-5004)."""
 _HARD_EFFECTS: Final = ("NoSchedule", "NoExecute")
 
 
@@ -147,4 +146,4 @@ def _read(allocatable: Mapping[str, str], name: str) -> int:
 
 def leave_out(requests: Requests) -> dict[str, int]:
     """Return the requests that a node itself may have to meet: no node has those that name a DeviceClass."""
-    return {name: amount for name, amount in requests.items() if not name.startswith(IMPLICIT_RESOURCE)}
+    return {name: amount for name, amount in requests.items() if not name.startswith(extended.IMPLICIT_RESOURCE)}

@@ -76,7 +76,8 @@ def decide(
         again.append(0.0)
     memory.end_turn(turn)
     idle, pauses = _find_idle(stock, memory, now, list(_list_idle(world, consumers, arranged, ask)))
-    return Decision(tuple(bundles), (*returns, *idle), tuple(waiting), min([*again, *pauses], default=None))
+    again_in = min([*again, *pauses], default=None)
+    return Decision(tuple(bundles), (*returns, *idle), tuple(waiting), again_in, found.foreign, found.idle)
 
 
 def _grant(placed: Iterable[Placed]) -> Iterable[Grant]:

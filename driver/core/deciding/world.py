@@ -169,6 +169,10 @@ class Decision:
     waiting: tuple[Waiting, ...] = ()
     again_in: float | None = None
     """Seconds after which something may be decided although nothing changed."""
+    foreign: tuple[tuple[Claim, Workload], ...] = ()
+    """Claims that kube-scheduler allocates, each with the pod that waits for it."""
+    idle: tuple[Waiting, ...] = ()
+    """Claims that kube-scheduler would allocate if a pod that may run used them."""
 
 
 @dataclass(frozen=True, slots=True)

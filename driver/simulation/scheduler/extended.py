@@ -6,30 +6,15 @@ Called by the scheduler. The claim exists in memory while nodes are tried and is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-from driver.model import quantities
-from driver.model.requests import ClaimSpec, DeviceRequest, DevicesSpec, Request
+from driver.core import extended
+from driver.model.requests import ClaimSpec, DevicesSpec
 from driver.simulation.access import Body, Json
 from driver.simulation.objects import Meta, Pod
 from driver.simulation.resources import (
     EXTENDED_CLAIM_ANNOTATION,
-    IMPLICIT_RESOURCE,
     Claim,
-    DeviceClass,
 )
-
-_IN_MEMORY: Final = "<extended-resources>"
-
-
-def map_resources(classes: Iterable[DeviceClass]) -> Mapping[str, str]:
-    """Return the class behind each extended resource: the newest of those that claim the name, then by name."""
-    ordered = sorted(classes, key=lambda each: each.metadata.name, reverse=True)
-    ordered.sort(key=lambda each: each.metadata.creation_timestamp or "")
-    found = {f"{IMPLICIT_RESOURCE}{each.metadata.name}": each.metadata.name for each in ordered}
-    return found | {
-        each.spec.extended_resource_name: each.metadata.name for each in ordered if each.spec.extended_resource_name
-    }
 
 
 def make_claim(pod: Pod, classes: Mapping[str, str]) -> tuple[Claim | None, list[Json]]:
@@ -37,20 +22,16 @@ def make_claim(pod: Pod, classes: Mapping[str, str]) -> tuple[Claim | None, list
 
     None if the pod asks for no extended resource that a DeviceClass serves.
     """
-    requests: list[Request] = []
-    mappings: list[Json] = []
-    for index, container in enumerate((*pod.spec.init_containers, *pod.spec.containers)):
-        served = [name for name in sorted(container.resources.limits) if name in classes]
-        for number, name in enumerate(served):
-            request = f"container-{index}-request-{number}"
-            count = quantities.parse(str(container.resources.limits[name]), name).rounded_up
-            wanted = DeviceRequest(device_class_name=classes[name], count=count)
-            requests.append(Request(name=request, exactly=wanted))
-            mappings.append({"containerName": container.name, "resourceName": name, "requestName": request})
-    if not requests:
+    served = extended.list_served((*pod.spec.init_containers, *pod.spec.containers), classes)
+    if not served:
         return None, []
-    meta = Meta(name=_IN_MEMORY, namespace=pod.metadata.namespace, uid=f"{pod.metadata.uid}-extended")
-    return Claim(metadata=meta, spec=ClaimSpec(devices=DevicesSpec(requests=tuple(requests)))), mappings
+    mappings: list[Json] = [
+        {"containerName": each.container, "resourceName": each.resource, "requestName": each.request.name}
+        for each in served
+    ]
+    meta = Meta(name=extended.IN_MEMORY, namespace=pod.metadata.namespace, uid=f"{pod.metadata.uid}-extended")
+    requests = tuple(each.request for each in served)
+    return Claim(metadata=meta, spec=ClaimSpec(devices=DevicesSpec(requests=requests))), mappings
 
 
 def find_unserved(pod: Pod, classes: Mapping[str, str]) -> list[str]:

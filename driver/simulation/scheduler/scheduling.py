@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from driver.core.extended import map_resources
 from driver.model.errors import DriverError
 from driver.simulation.access import CLAIMS, CLASSES, NODES, PODS, SLICES, Body, Json, Objects
 from driver.simulation.caching import Cache
@@ -109,7 +110,7 @@ class Scheduler:
                 return None
             _check_claim(pod, claim)
             claims[claim.metadata.uid] = claim
-        classes = extended.map_resources(self._classes.items())
+        classes = map_resources(self._classes.items())
         special, mappings = extended.make_claim(pod, classes)
         if special is not None:
             special = extended.find_claim(pod, self._claims.items()) or special

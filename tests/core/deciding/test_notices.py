@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from driver.core.deciding.notices import Notices
 from driver.core.deciding.world import Detail, Reason, Waiting
 from tests.fakes.controlled import make_claim
@@ -71,8 +73,33 @@ def test_a_sentence_is_made_once_for_all_who_share_it() -> None:
 def test_a_round_tells_a_bounded_number_and_the_rest_has_its_turn() -> None:
     notices = Notices(0.0, AGAIN)
     everyone = [wait(f"c{index}") for index in range(250)]
-    told = [len(notices.choose(everyone, float(now))) for now in range(4)]
-    assert told == [100, 100, 50, 0]
+    told = [len(notices.choose(everyone, float(now))) for now in range(9)]
+    assert told == [100, 20, 20, 20, 20, 20, 20, 20, 10]
+    assert notices.next_in(9.0) is None
+
+
+def test_who_was_not_told_waits_until_a_round_pays() -> None:
+    notices = Notices(0.0, AGAIN)
+    notices.choose([wait(f"c{index}") for index in range(250)], 0.0)
+    assert notices.next_in(0.0) == 1.0
+
+
+def test_reasons_that_come_and_go_are_told_less_and_less() -> None:
+    notices = Notices(0.0, AGAIN)
+    reasons = (Reason.NO_NODE, Reason.NO_DEVICES)
+    told = [now for now in range(3600) if notices.choose([wait("c", "text", reasons[now % 2])], float(now))]
+    assert told[:5] == [0, 1, 6, 17, 38]
+    assert len(told) < 20
+    assert all(later - earlier <= 302 for earlier, later in itertools.pairwise(told))
+
+
+def test_a_claim_that_was_quiet_for_long_is_told_of_soon_again() -> None:
+    notices = Notices(0.0, AGAIN)
+    for now in range(400):
+        notices.choose([wait("c", "text", (Reason.NO_NODE, Reason.NO_DEVICES)[now % 2])], float(now))
+    assert notices.choose([wait("c", "text", Reason.SCHEDULER)], 1500.0)
+    assert notices.choose([wait("c", "text", Reason.NO_NODE)], 1504.0) == []
+    assert notices.choose([wait("c", "text", Reason.NO_NODE)], 1505.0)
 
 
 def test_without_time_nothing_is_told_and_nothing_forgotten() -> None:

@@ -114,7 +114,8 @@ def test_pods_that_will_not_run_are_no_consumers() -> None:
 
 def test_claims_that_do_not_ask_are_left_alone() -> None:
     table = Table({"a": 8}, make_claim("c", policy="none"), make_pod("p", "c"))
-    assert table.decide() == Decision()
+    decision = table.decide()
+    assert decision == Decision(foreign=((table.claim("c"), table.world.pods["team/p"]),))
 
 
 def test_a_wrong_policy_is_told_and_stops_the_pod() -> None:

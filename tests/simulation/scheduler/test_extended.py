@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from driver.core.extended import map_resources
 from driver.simulation.objects import Container, ContainerResources, Meta, Pod, PodSpec
 from driver.simulation.scheduler import extended
 from tests.fakes.cluster_objects import device_class
@@ -23,14 +24,14 @@ def test_classes_serve_extended_resources_by_name_and_implicitly() -> None:
         device_class("b", resource="example.com/nic", created="2026-01-02T00:00:00Z"),
         device_class("none"),
     ]
-    found = extended.map_resources(classes)
+    found = map_resources(classes)
     assert found["example.com/gpu"] == "new"
     assert found["example.com/nic"] == "a"
     assert found["deviceclass.resource.kubernetes.io/none"] == "none"
 
 
 def test_limits_become_requests_of_their_containers() -> None:
-    classes = extended.map_resources([device_class("gpu", resource="example.com/gpu")])
+    classes = map_resources([device_class("gpu", resource="example.com/gpu")])
     made, mappings = extended.make_claim(_pod(example_com__gpu="2", cpu="1"), classes)
     assert made is not None
     (request,) = made.spec.devices.requests
@@ -47,4 +48,4 @@ def test_limits_become_requests_of_their_containers() -> None:
 
 
 def test_pods_without_such_limits_need_no_claim() -> None:
-    assert extended.make_claim(_pod(cpu=1, memory="1Gi"), extended.map_resources([device_class()])) == (None, [])
+    assert extended.make_claim(_pod(cpu=1, memory="1Gi"), map_resources([device_class()])) == (None, [])
