@@ -23,7 +23,7 @@ def command(examples: tuple[str, ...], vendor: str, port: int, serve: bool) -> i
     """Run example workloads on a cluster in this process and show what each of them got and why.
 
     API server, scheduler, kubelets and container runtimes are simulated; the controller and the node plugins are
-    the real one. EXAMPLE is a folder of deploy/examples; without any, a selection runs.
+    the real ones. EXAMPLE is a folder of deploy/examples; without any, a selection runs.
 
     Exit codes: 0 every workload behaved as promised; 1 one did not, or the cluster could not start; 2 the arguments are
     wrong; 130 interrupted.

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from driver.core import fencing
@@ -24,7 +22,10 @@ from driver.simulation.resources import Slice
 from driver.simulation.workloads import Got, Report, View
 
 _INDENT: Final = 2
+_GAP: Final = 2
 _LABEL: Final = 6
+_NARROWEST: Final = 20
+"""Columns that the last column has at least, on whatever terminal."""
 _SHORT: Final = 9
 _MANY: Final = 4
 """Devices and containers of which each gets a line of its own."""
@@ -40,18 +41,29 @@ _READABLE: Final = (
 def show_nodes(console: Console, nodes: Mapping[str, Sequence[Slice]]) -> None:
     """List the nodes and what is published about each."""
     head = (
-        f"{len(nodes)} nodes, who allocates their devices, and what they are. Plugins and controller are the real ones."
+        f"{len(nodes)} nodes: who allocates their devices, and which they have. "
+        "Plugins and controller are the real ones."
     )
     console.print(Text(head, style="bold"))
-    table = Table.grid(padding=(0, 2))
+    rows: list[tuple[Text, ...]] = []
     for name, slices in nodes.items():
         devices = [device for each in slices for device in each.spec.devices]
-        table.add_row(Text(name, style="cyan"), Text(_name_authority(devices), style="dim"), Text(_summarize(devices)))
-    _print_indented(console, table)
+        rows.append((Text(name, style="cyan"), Text(_name_authority(devices), style="dim"), Text(_summarize(devices))))
+    _print_rows(console, rows)
 
 
-def _print_indented(console: Console, table: Table) -> None:
-    console.print(Padding(table, (0, 0, 1, _INDENT), expand=False))
+def _print_rows(console: Console, rows: Sequence[Sequence[Text]]) -> None:
+    """Print columns, of which the last is wrapped, and an empty line; no line ends with blanks, so it can be copied."""
+    widths = [max(cell.cell_len for cell in column) + _GAP for column in zip(*rows, strict=True)]
+    for *heads, last in rows:
+        head = Text(" " * _INDENT)
+        for cell, width in zip(heads, widths, strict=False):
+            head.append_text(cell).append(" " * (width - cell.cell_len))
+        for position, line in enumerate(last.wrap(console, max(console.width - head.cell_len, _NARROWEST)) or [Text()]):
+            whole = Text.assemble(Text(" " * head.cell_len) if position else head, line)
+            whole.rstrip()
+            console.print(whole, soft_wrap=True)
+    console.print()
 
 
 def _summarize(devices: Sequence[PublishedDevice]) -> str:
@@ -80,19 +92,16 @@ def show_report(console: Console, report: Report) -> None:
     )
     verdict = Text(report.problem or state, style="red" if report.problem else "dim")
     console.print(Text.assemble(mark, (report.title, "bold"), f" ({report.name}): ", verdict))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", width=_LABEL, no_wrap=True)
-    for label, text in _lines(report):
-        table.add_row(label, text)
-    _print_indented(console, table)
+    _print_rows(console, [(Text(label.ljust(_LABEL), style="dim"), text) for label, text in _lines(report)])
 
 
 def _lines(report: Report) -> list[tuple[str, Text]]:
     lines = [("asked", Text(make_readable(reason))) for reason in report.reasons]
-    if report.phase != "Running":
-        lines += [("waits", Text(reason)) for reason in report.message.partition(": ")[2].split("; ")]
+    said = report.message.partition(": ")[2]
+    if report.phase != "Running" and said != report.explanation:
+        lines += [("waits", Text(reason)) for reason in said.split("; ")]
     if report.explanation:
-        lines.append(("why", Text(report.explanation)))
+        lines += [("why", Text(reason)) for reason in report.explanation.split("; ")]
     devices = {(got.node, got.device.name): got for view in report.views for got in view.got}
     got = [*devices.values()]
     lines += [("got", text) for text in (map(_show_device, got) if len(got) <= _MANY else _show_by_node(got))]
@@ -151,6 +160,8 @@ def show_access(console: Console, kubeconfig: Path, examples: Path, namespace: s
         "kubectl get nodes,resourceslices,deviceclasses",
         f"kubectl -n {namespace} get pods,resourceclaims",
         f"kubectl -n {namespace} describe {waiting}",
+        *([f"accel-dra explain {waiting} -n {namespace}"] if waiting != "pods" else []),
+        f"accel-dra explain -f {examples / 'topology-pair'}",
         f"kubectl apply -f {examples / 'shared-gpu'}",
         "kubectl get pods -w",
     )

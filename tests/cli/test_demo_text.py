@@ -88,6 +88,8 @@ def test_the_way_to_the_cluster_leads_to_a_pod_that_waits() -> None:
     assert "export KUBECONFIG=/tmp/config\n" in text
     assert "kubectl apply -f /examples/shared-gpu\n" in text
     assert "kubectl -n demo describe pod b\n" in text
+    assert "accel-dra explain pod b -n demo\n" in text
+    assert "accel-dra explain pods" not in _access(runs)
     assert "kubectl -n demo describe pods\n" in _access(runs)
 
 
@@ -119,6 +121,26 @@ def test_many_devices_are_a_line_a_node_and_an_explanation_is_told() -> None:
     assert "got     b 4 NVIDIA H100 80GB HBM3" in text
     told = _text(Report("none", "Too much", "Pending", 1.0, "0/1: no GPU", explanation="no node can give it"))
     assert "why     no node can give it" in told
+
+
+def test_what_scheduler_and_controller_say_alike_is_told_once() -> None:
+    told = _text(Report("none", "Too much", "Pending", 1.0, "0/2 nodes: a: no; b: no", explanation="a: no; b: no"))
+    assert told == "✓ Too much (none): pending, as promised\n  why     a: no\n  why     b: no\n\n"
+
+
+def test_no_line_ends_with_blanks_and_long_lines_hang_below_their_text() -> None:
+    told = _text(Report("long", "Long", "Running", 0.1, reasons=("word " * 60, "short")))
+    first, *others = told.splitlines()[1:-1]
+    assert first.startswith("  asked   word")
+    assert all(line == line.rstrip() for line in told.splitlines())
+    assert others[0].startswith("          word")
+    assert others[-1] == "  asked   short"
+
+
+def test_on_a_narrow_terminal_text_is_still_readable() -> None:
+    console = Console(record=True, width=12, file=io.StringIO())
+    demo_text.show_report(console, Report("n", "N", "Running", 0.1, reasons=("several words in a row",)))
+    assert "  asked   several words in a\n          row\n" in console.export_text()
 
 
 def test_attributes_of_every_type_are_shown() -> None:
