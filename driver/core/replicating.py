@@ -42,7 +42,7 @@ def make_pods(document: Mapping[object, object], number: int) -> Iterator[Mappin
     owner = _OWNERS.get(str(document.get("kind")))
     spec = _descend(document, owner.spec) if owner is not None else {}
     template = _descend(spec, ("template",))
-    if owner is None or not _descend(template, ("spec",)).get("resourceClaims"):
+    if owner is None or not _asks(_descend(template, ("spec",))):
         return
     count = spec.get(owner.count)
     if count is None:
@@ -55,6 +55,18 @@ def make_pods(document: Mapping[object, object], number: int) -> Iterator[Mappin
         metadata = {**inner, "name": f"{outer.get('name') or 'unnamed'}-{index}", "namespace": outer.get("namespace")}
         kept = {str(key): value for key, value in metadata.items() if value is not None}
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": kept, "spec": template["spec"]}
+
+
+def _asks(pod: Mapping[object, object]) -> bool:
+    """Say whether a pod has claims, or limits that a DeviceClass may serve."""
+    containers = [each for key in ("containers", "initContainers") for each in _list(pod.get(key))]
+    return bool(pod.get("resourceClaims")) or any(
+        "/" in str(name) for each in containers for name in _descend(each, ("resources", "limits"))
+    )
+
+
+def _list(value: object) -> list[Mapping[object, object]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _descend(document: Mapping[object, object], keys: tuple[str, ...]) -> Mapping[object, object]:

@@ -175,6 +175,12 @@ def test_what_makes_pods_without_claims_is_left_out() -> None:
     assert read(DEPLOYMENT.replace("resourceClaims", "volumes")).others == ("Deployment web",)
 
 
+def test_limits_that_a_class_may_serve_count_too() -> None:
+    limits = "containers: [{name: main, resources: {limits: {example.com/gpu: 1}}}]"
+    (pod,) = read(DEPLOYMENT.replace("replicas: 2", "replicas: 1").replace("containers: [{name: main}]", limits)).pods
+    assert pod.spec.containers[0].resources.limits == {"example.com/gpu": 1}
+
+
 def test_a_list_is_what_it_holds() -> None:
     items = [*yaml.safe_load_all(TEXT)]
     draft = read(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
