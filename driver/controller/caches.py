@@ -78,7 +78,7 @@ class Caches:
 
     def open_claims(self) -> None:
         """Begin to follow the claims with a list of what is stored now."""
-        source = Source(allocations.PATH, Claim, trim=trim_claim)
+        source = Source(allocations.PATH, Claim, trim=trim_claim, salvage=allocations.salvage)
         self._claims = Watch(self._client, source, self._note_claim, self._complain, self._pace)
         self._arrivals = {}
         self._claims.start()

@@ -19,6 +19,7 @@ from driver.controller.caches import Caches
 from driver.controller.pulses import Pulse
 from driver.controller.telling import Teller
 from driver.controller.terms import Outcome, Report, Term, TermEnded
+from driver.core.deciding import demands
 from driver.core.deciding.notices import Notices
 from driver.core.deciding.world import Waiting, World
 from driver.model.occurrences import (
@@ -154,7 +155,7 @@ class _Lead:
         waiting = [*report.decision.waiting, *self._explain_foreign(report)]
         deadline = self._clock() + _TELLING_LIMIT
         for notice in self._notices.choose(waiting, self._clock(), lambda: self._clock() < deadline):
-            parts.teller.tell_waiting(notice)
+            parts.teller.tell_waiting(notice, report.decision.consumers.get(demands.key(notice.claim), ()))
         self._measure(report.world)
         now = self._clock()
         parts.metrics.note_round(now - began, Counter(each.reason.value for each in waiting))

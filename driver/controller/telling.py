@@ -6,6 +6,7 @@ told again and when is decided by `core.deciding.notices`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from driver.core import extended
@@ -15,6 +16,7 @@ from driver.model.errors import DriverError
 from driver.model.objects import ObjectMeta
 from driver.model.occurrences import ClaimWaits, ClusterUnavailable, Occurrence
 from driver.model.wanted import Claim
+from driver.model.workloads import Workload
 from driver.telemetry import logs
 from driver.telemetry.controller_metrics import ControllerMetrics
 
@@ -22,6 +24,8 @@ ACTION: Final = "Allocate"
 _CLAIM_API: Final = "resource.k8s.io/v1"
 _PATIENT: Final = frozenset({Reason.NO_CONSUMER, Reason.GROUP_INCOMPLETE, Reason.SCHEDULER})
 """Reasons that are no news to worry about."""
+_MOST_PODS: Final = 16
+"""Of one claim that are told; the others read it on the claim."""
 
 
 class Teller:
@@ -42,8 +46,8 @@ class Teller:
         if not isinstance(error, DriverError):
             logs.LOGGER.error("defect in the controller", exc_info=error)
 
-    def tell_waiting(self, waiting: Waiting) -> None:
-        """Say on a claim, and on the pod that waits for it, why it is not allocated."""
+    def tell_waiting(self, waiting: Waiting, pods: Sequence[Workload] = ()) -> None:
+        """Say on a claim, and on the pods that wait for it, why it is not allocated. `pods`: those that share it."""
         claim, reason = waiting.claim, waiting.reason
         self.tell(ClaimWaits(str(claim), reason.value, waiting.text))
         subject = f"claim {claim.metadata.name}"
@@ -51,8 +55,10 @@ class Teller:
             subject = "extended resources"
         else:
             self._post(_regard_claim(claim), waiting, waiting.text)
-        if waiting.pod is not None and not waiting.pod.spec.node_name:
-            self._post(_regard_pod(waiting.pod.metadata), waiting, f"{subject}: {waiting.text}")
+        first = () if waiting.pod is None else (waiting.pod,)
+        told = {pod.metadata.uid: pod for pod in (*first, *pods[:_MOST_PODS]) if not pod.spec.node_name}
+        for pod in told.values():
+            self._post(_regard_pod(pod.metadata), waiting, f"{subject}: {waiting.text}")
 
     def tell_allocated(self, claim: Claim, node: str, devices: int) -> None:
         """Say on a claim what it was given."""

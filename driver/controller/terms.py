@@ -133,6 +133,8 @@ class Term:
         self._assumed = Assumed()
         self._pauses: dict[str, _Pause] = {}
         self._refused_at: float | None = None
+        self._pods_read: dict[str, Sequence[Workload]] = {}
+        """Pods of namespaces, as this round has seen them."""
 
     def open(self) -> None:
         """Make every allocation impossible that an earlier leader may still be writing.
@@ -306,6 +308,7 @@ class Term:
 
     def _take_all_back(self, returns: Sequence[Return]) -> list[tuple[Outcome, str]]:
         found: list[tuple[Outcome, str]] = []
+        self._pods_read = {}
         for each in returns:
             if self._is_doubted(each.claim) or self._find_refusal(each.claim) is not None:
                 continue
@@ -335,7 +338,11 @@ class Term:
         """Say whether a pod wants a claim that is returned because none did."""
         if not each.is_unused:
             return False
-        pods = {str(index): pod for index, pod in enumerate(self._hands.claims.fetch_pods(claim.metadata.namespace))}
+        namespace = claim.metadata.namespace
+        if namespace not in self._pods_read:
+            # One look a round has to do: whoever comes later finds the claim without devices and waits for new ones.
+            self._pods_read[namespace] = self._hands.claims.fetch_pods(namespace)
+        pods = {str(index): pod for index, pod in enumerate(self._pods_read[namespace])}
         world = World({demands.key(claim): claim}, pods, {}, {})
         return any(not pod.is_done and demands.claims_of(pod, world)[0] for pod in pods.values())
 

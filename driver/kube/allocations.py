@@ -15,14 +15,15 @@ import msgspec
 from driver.kube import decoding
 from driver.kube.client import MERGE_PATCH, Client
 from driver.kube.verbatim import MEDIA_TYPE, Document
-from driver.model.claims import DELETE_PROTECTION, Allocation
-from driver.model.errors import Conflict, NotFound, Rejected
+from driver.model.claims import DELETE_PROTECTION, Allocation, ResourceClaim
+from driver.model.errors import Conflict, NotFound, Rejected, Unavailable
 from driver.model.wanted import Claim
 from driver.model.workloads import Workload
 
 PATH: Final = "/apis/resource.k8s.io/v1/resourceclaims"
 _PAGE: Final = 500
 _claims: Final = decoding.Decoder(Claim)
+_rests: Final = decoding.Decoder(ResourceClaim)
 _pods: Final = decoding.Decoder(Workload)
 
 
@@ -36,7 +37,7 @@ class StoredClaims:
 
     def list_all(self) -> tuple[Claim, ...]:
         """Return all claims as they are now: the API server answers from its storage and not from a cache."""
-        return tuple(_claims.decode(item, "claim") for item in self._list(PATH))
+        return tuple(_read(item) for item in self._list(PATH))
 
     def fetch(self, claim: Claim) -> Claim | None:
         """Return the claim of this name as it is now, None if there is none."""
@@ -97,6 +98,25 @@ class StoredClaims:
             if not page.metadata.continue_:
                 return
             params["continue"] = page.metadata.continue_
+
+
+def salvage(raw: msgspec.Raw) -> Claim | None:
+    """Return a claim without its spec, where that is what cannot be read: what it holds it holds all the same."""
+    try:
+        rest = _rests.decode(raw, "claim")
+    except Unavailable:
+        return None
+    return Claim(metadata=rest.metadata, status=rest.status)
+
+
+def _read(raw: msgspec.Raw) -> Claim:
+    try:
+        return _claims.decode(raw, "claim")
+    except Unavailable:
+        rest = salvage(raw)
+        if rest is None:
+            raise
+        return rest
 
 
 def _path(claim: Claim) -> str:

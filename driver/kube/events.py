@@ -147,12 +147,12 @@ class EventWriter:
 
     def _choose(self) -> Happening | None:
         """Return one that has something to tell and whose time has come."""
-        now = self._clock()
+        now = time.monotonic()  # a clock that is set back must not hold Events up
         return next((key for key, entry in self._untold.items() if entry.due_at <= now), None)
 
     def _wait_time(self) -> float | None:
         waiting = [entry.due_at for entry in self._untold.values()]
-        return max(0.01, min(waiting) - self._clock()) if waiting else None
+        return max(0.01, min(waiting) - time.monotonic()) if waiting else None
 
     def _settle(self, happening: Happening, entry: _Entry) -> None:
         """Remember what was told, so that its repetitions are counted; more may have been posted meanwhile."""
@@ -172,12 +172,14 @@ class EventWriter:
                 # A new Event says "once"; what was counted before it was written follows as its series.
                 count = 1
             entry.told, entry.attempts = count, 0
-            entry.due_at = self._clock() + self._pause
+            entry.due_at = time.monotonic() + self._pause
         except NotFound:
             entry.name, entry.told, entry.count = "", 0, max(1, entry.count - entry.told)
         except Unavailable as error:
             entry.attempts += 1
-            entry.due_at = self._clock() + max(error.retry_after or 0.0, self._pause * 2 ** (entry.attempts - 1) / 10)
+            entry.due_at = time.monotonic() + max(
+                error.retry_after or 0.0, self._pause * 2 ** (entry.attempts - 1) / 10
+            )
             if entry.attempts >= _ATTEMPTS:
                 self._give_up(happening, error)
         except Exception as error:  # noqa: BLE001 - the thread must not end; one Event is lost

@@ -75,6 +75,8 @@ class Source(Generic[T]):
     label_selector: str = ""
     trim: Callable[[T], T] | None = None
     """Returns an object without what nobody reads of it, so that it takes less memory."""
+    salvage: Callable[[msgspec.Raw], T | None] | None = None
+    """Returns what matters most of an object that cannot be read as a whole; without it the object is left out."""
 
     def parameters(self, **more: str | int) -> dict[str, str | int]:
         """Return the query of a list or watch."""
@@ -268,7 +270,10 @@ class Watch(Generic[T]):
             item = self._decoder.decode(raw, self._source.path)
         except Unavailable as error:
             self._complain(error)
-            return None
+            rest = self._source.salvage(raw) if self._source.salvage else None
+            if rest is None:
+                return None
+            item = rest
         return self._source.trim(item) if self._source.trim else item
 
     def _replace(self, found: dict[str, T]) -> None:

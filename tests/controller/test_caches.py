@@ -9,6 +9,7 @@ import pytest
 
 from driver.controller.caches import Caches, trim_claim, trim_node, trim_pod, trim_slice
 from driver.core.deciding.loads import Load, add_up
+from driver.kube import allocations
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.model.claims import DELETE_PROTECTION
@@ -165,3 +166,19 @@ def test_what_changes_nothing_that_is_read_wakes_nobody(site: Site) -> None:
     finally:
         caches.stop()
         client.close()
+
+
+def test_a_claim_whose_spec_cannot_be_read_still_holds_its_devices() -> None:
+    raw = {
+        "metadata": {"name": "c", "namespace": "team", "uid": "u", "finalizers": [DELETE_PROTECTION]},
+        "spec": {"devices": {"requests": "of a later version"}},
+        "status": {
+            "allocation": {"devices": {"results": [{"request": "r", "driver": "d", "pool": "p", "device": "x"}]}}
+        },
+    }
+    claim = allocations.salvage(msgspec.Raw(msgspec.json.encode(raw)))
+    assert claim is not None
+    assert claim.status.allocation is not None
+    assert [each.device for each in claim.status.allocation.devices.results] == ["x"]
+    assert claim.metadata.finalizers == (DELETE_PROTECTION,)
+    assert allocations.salvage(msgspec.Raw(b'{"metadata": 7}')) is None

@@ -75,6 +75,13 @@ def test_a_claim_that_waits_is_told_on_itself_and_on_its_pod(ears: Ears) -> None
     }
 
 
+def test_all_pods_that_share_a_claim_are_told(ears: Ears) -> None:
+    first, second, running = make_pod("p", "c"), make_pod("q", "c"), make_pod("r", "c", node="n")
+    waiting = Waiting(make_claim("c"), Reason.NO_DEVICES, "all are taken", first)
+    ears.teller.tell_waiting(waiting, (first, second, running))
+    assert {about(each)[1] for each in ears.wait(3)} == {"c", "p", "q"}
+
+
 def test_patience_is_no_warning_and_a_pod_that_runs_is_not_told(ears: Ears) -> None:
     ears.teller.tell_waiting(Waiting(make_claim("c"), Reason.GROUP_INCOMPLETE, "3 of 4", make_pod("p", "c", node="n")))
     (event,) = ears.wait(1)

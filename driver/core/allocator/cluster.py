@@ -207,6 +207,8 @@ class Cluster:
         node = self._nodes.get(name)
         for pool in node.pools if node else ():
             self._viewers[pool.key].discard(name)
+            if not self._viewers[pool.key]:
+                del self._viewers[pool.key]
 
     def _change(self, claim: Claim, *, is_taken: bool) -> None:
         self._live.change(claim, is_taken=is_taken)

@@ -142,7 +142,11 @@ class Usage:
             if not result.admin_access:
                 key = (result.driver, result.pool)
                 usage = self.of_pool(key)
-                self._pools[key] = (usage.adding if adding else usage.removing)(str(claim), result)
+                changed = (usage.adding if adding else usage.removing)(str(claim), result)
+                if changed.whole or changed.shared:
+                    self._pools[key] = changed
+                else:
+                    self._pools.pop(key, None)  # pools come and go, and this may be kept for long
 
 
 def _without(holders: tuple[str, ...], holder: str) -> tuple[str, ...]:

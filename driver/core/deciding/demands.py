@@ -47,9 +47,8 @@ class _Sorting:
     idle: list[Waiting] = field(default_factory=list)
 
 
-def find(world: World, ask: Ask) -> Demands:
-    """Sort out all claims that are not allocated."""
-    consumers = find_consumers(world)
+def find(world: World, ask: Ask, consumers: Mapping[str, tuple[Workload, ...]]) -> Demands:
+    """Sort out all claims that are not allocated. `consumers` as `find_consumers` returns them."""
     sorting = _Sorting()
     open_claims = [each for each in world.claims.values() if _is_open(each)]
     for claim in open_claims:

@@ -27,6 +27,9 @@ def hold_all(
     placement: Placement, members: Sequence[Member], allowed: AbstractSet[str] | None
 ) -> list[Placed] | Failed:
     """Place all members or none. What is placed comes in the order of the members."""
+    if len(members) == 1:
+        answer = placement.place(members[0], allowed)
+        return [answer] if isinstance(answer, Placed) else answer
     order = sorted(
         range(len(members)),
         key=lambda index: (placement.count_nodes(members[index], allowed), -_size(members[index]), index),

@@ -52,7 +52,7 @@ def decide(
     stock.hold(world.claims.values(), world.nodes)
     consumers = demands.find_consumers(world)
     memory.observe(world, consumers, now)
-    found = demands.find(world, ask)
+    found = demands.find(world, ask, consumers)
     arranged = grouping.arrange(world, ask, found)
     searching = Placement(world, stock, memory, now)
     bundles: list[Bundle] = []
@@ -77,7 +77,7 @@ def decide(
     memory.end_turn(turn)
     idle, pauses = _find_idle(stock, memory, now, list(_list_idle(world, consumers, arranged, ask)))
     again_in = min([*again, *pauses], default=None)
-    return Decision(tuple(bundles), (*returns, *idle), tuple(waiting), again_in, found.foreign, found.idle)
+    return Decision(tuple(bundles), (*returns, *idle), tuple(waiting), again_in, found.foreign, found.idle, consumers)
 
 
 def _grant(placed: Iterable[Placed]) -> Iterable[Grant]:

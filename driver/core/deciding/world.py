@@ -173,6 +173,8 @@ class Decision:
     """Claims that kube-scheduler allocates, each with the pod that waits for it."""
     idle: tuple[Waiting, ...] = ()
     """Claims that kube-scheduler would allocate if a pod that may run used them."""
+    consumers: Mapping[str, tuple[Workload, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """The pods that want each claim, by its key in the world, the first in line first."""
 
 
 @dataclass(frozen=True, slots=True)
