@@ -140,11 +140,11 @@ def _find_claims(seen: Look, question: Question) -> list[Claim]:
     if question.kind == "claim":
         claim = seen.world.claims.get(key)
         if claim is None:
-            raise NotFound(f"there is no ResourceClaim {question.name} in namespace {question.namespace}")
+            raise NotFound(f"there is no ResourceClaim {_place(question, seen.world.claims)}")
         return [claim]
     pod = seen.world.pods.get(key)
     if pod is None:
-        raise NotFound(f"there is no pod {question.name} with claims in namespace {question.namespace}")
+        raise NotFound(f"there is no pod {_place(question, seen.world.pods, ' with claims')}")
     claims, missing = demands.claims_of(pod, seen.world)
     if missing:
         raise NotFound(f"pod {question.name} waits for {missing}, which does not exist (yet)")
@@ -155,6 +155,13 @@ def _imagine(world: World, pods: Iterable[Workload]) -> list[Claim]:
     """Return the claims that kube-scheduler would make for extended resources of pods."""
     names = {pod.metadata.uid for pod in pods}
     return [claim for claim, pod in demands.imagine_claims(world) if pod.metadata.uid in names]
+
+
+def _place(question: Question, known: Iterable[str], what: str = "") -> str:
+    """Say where was looked, and where else there is one of that name."""
+    others = sorted(key.partition("/")[0] for key in known if key.partition("/")[2] == question.name)
+    hint = f"; there is one in {others[0]}, see -n" if others else ""
+    return f"{question.name}{what} in namespace {question.namespace}{hint}"
 
 
 def _answer_documents(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:

@@ -9,6 +9,7 @@ import msgspec
 
 from driver.core import drafting, extended, sharing
 from driver.core.answering import Answer, State
+from driver.core.deciding.world import Reason
 
 _MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
 
@@ -26,7 +27,7 @@ def show(answers: Sequence[Answer], others: Sequence[str]) -> str:
 def _show(answer: Answer) -> Iterator[str]:
     pod = answer.pod.metadata.name if answer.pod is not None else ""
     pod = f" for {pod}" if pod.startswith(drafting.IMAGINED) else f" of pod {pod}" if pod else ""
-    parts = answer.message.split("; ")
+    parts = answer.message.split("; ") if answer.reason != Reason.INVALID_POLICY.value else [answer.message]
     reason = f" ({answer.reason})" if answer.reason else ""
     what = "extended resources" if extended.is_imagined(answer.claim) else f"claim {answer.claim}"
     yield f"{_MARKS[answer.state]} {what}{pod}: {_SAYS[answer.state]}{reason}"

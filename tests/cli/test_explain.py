@@ -277,7 +277,9 @@ def test_what_does_not_exist_is_said(site: Site) -> None:
         site.run("claim", "c")
     with pytest.raises(NotFound, match="no pod p with claims in namespace other"):
         site.run("pod", "p", "-n", "other")
-    site.create(site.pod("p", "gone"))
+    site.create(site.claim("c"), site.pod("p", "gone"))
+    with pytest.raises(NotFound, match="no ResourceClaim c in namespace other; there is one in team, see -n"):
+        site.run("claim", "c", "-n", "other")
     with pytest.raises(NotFound, match="waits for claim gone"):
         site.run("pod", "p")
 

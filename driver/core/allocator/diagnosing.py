@@ -89,6 +89,9 @@ def _mismatch(case: Case) -> Reason:
     devices = case.sieve.unmatched[is_of_class, index]
     name = f"selector #{index}" + (f" of class {case.wanted.source.device_class_name}" if is_of_class else "")
     left = case.sieve.matched + len(case.sieve.elsewhere)
+    if is_of_class and left:
+        what = f"there {_are(left)} {wording.count(left, 'device')} of class {case.wanted.source.device_class_name}"
+        return Reason(Code.SELECTOR_MISMATCH, what)
     miss = misses.describe(expression, devices)
     shortfall = miss if isinstance(miss, misses.Shortfall) else None
     said = shortfall.describe() if shortfall else miss
@@ -114,7 +117,8 @@ def _too_small(case: Case) -> Reason:
             return Reason(Code.CAPACITY_EXCEEDED, f"no device has a capacity named {name} ({wording.listed(known)})")
         largest = max(having, key=lambda each: each.value)
         if asked[name] > largest.value:
-            return Reason(Code.CAPACITY_EXCEEDED, f"{name} {largest.value} < {asked[name]} asked")
+            shortfall = misses.Shortfall(name, ">=", asked[name], largest.value)
+            return Reason(Code.CAPACITY_EXCEEDED, shortfall.describe(), shortfall=shortfall)
     refused = [name for name in asked if any(_refuses(device, name, case) for device in case.sieve.small)]
     text = (
         f"the request policy of the devices does not allow {', '.join(f'{asked[name]} of {name}' for name in refused)}"

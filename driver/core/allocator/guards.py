@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from driver.core import cel
-from driver.core.allocator import wording
+from driver.core.allocator import misses, wording
 from driver.core.allocator.devices import Device
 from driver.core.allocator.plans import SelectorFailed
 from driver.core.allocator.selectors import Evaluate
 from driver.core.cel import CelError, MissingKey
 
 _MAX_GUARDS: Final = 8
+_QUANTITIES: Final = "applied to '(kubernetes.Quantity, kubernetes.Quantity)'"
+_COMPARING: Final = "; quantities are compared with a.compareTo(b) >= 0, a.isGreaterThan(b) or a.isLessThan(b)"
 _KINDS: Final = {"attributes": "attribute", "capacity": "capacity"}
 
 
@@ -24,13 +26,14 @@ def describe(error: SelectorFailed, faulty: Sequence[Device], evaluate: Evaluate
     """Return the error in words for the author of the selector; the error's own where there is nothing to add."""
     missing = error.fault.error
     if not isinstance(missing, MissingKey) or not missing.kind:
-        return str(error)
+        return f"{error}{_COMPARING if _QUANTITIES in str(error) else ''}"
     expressions = error.wanted.shape.class_selectors if error.fault.is_of_class else error.wanted.shape.selectors
     expression = expressions[error.fault.index]
     lacking = [device for device in faulty if _lacks(expression, device, missing.path, evaluate)] or [error.device]
     names = wording.listed([str(each) for each in lacking], 1)
     have = "has" if len(lacking) == 1 else "have"
     what = f"{names} {have} no {_KINDS.get(missing.kind, missing.kind)} {missing.domain}/{missing.name}"
+    what += misses.suggest_attribute(f"{missing.domain}/{missing.name}", lacking, missing.kind)
     better = guard(expression, faulty, evaluate)
     advice = f"; this would work: `{better}`" if better else ""
     return f"{error.where}: selector #{error.fault.index} fails: {what}{advice}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from driver.core.allocator import wording
+from driver.core.allocator import misses, wording
 from driver.core.allocator.bounds import (
     CountersShort,
     NoCommonValue,
@@ -41,7 +41,7 @@ def explain(plan: Plan, report: Collecting) -> Blocked:
 def _explain_proof(plan: Plan, proof: Proof) -> tuple[Sequence[int], Reason]:
     match proof:
         case NoCommonValue(rule, slots, values):
-            return slots, Reason(Code.CONSTRAINT_UNSATISFIED, _no_common_value(rule, values))
+            return slots, Reason(Code.CONSTRAINT_UNSATISFIED, _no_common_value(plan, rule, values))
         case TooFewValues(rule, slots, needed, found):
             text = f"{wording.count(needed, 'device')} must differ in {rule.attribute}, which has {found} values there"
             return slots, Reason(Code.CONSTRAINT_UNSATISFIED, text)
@@ -58,9 +58,10 @@ def _explain_proof(plan: Plan, proof: Proof) -> tuple[Sequence[int], Reason]:
             return (slot,), Reason(Code.CONSTRAINT_UNSATISFIED, text)
 
 
-def _no_common_value(rule: Rule, values: Mapping[str, int]) -> str:
+def _no_common_value(plan: Plan, rule: Rule, values: Mapping[str, int]) -> str:
     if not values:
-        return f"no free device has the attribute {rule.attribute}, in which they must match"
+        hint = misses.suggest_attribute(rule.attribute, (device for pool in plan.pools for device in pool.devices))
+        return f"no free device has the attribute {rule.attribute}, in which they must match{hint}"
     return f"free devices {wording.places(rule.attribute, values)}"
 
 

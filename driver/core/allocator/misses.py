@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key, lru_cache
 from typing import Final
 
+from driver.core import suggesting
 from driver.core.allocator import clauses, wording
 from driver.core.allocator.clauses import HAS, Clause, Scalar
 from driver.core.allocator.devices import Device
@@ -63,6 +64,21 @@ def describe(expression: str, devices: Sequence[Device]) -> str | Shortfall:
 @lru_cache(maxsize=256)
 def _find(expression: str) -> tuple[Clause, ...]:
     return tuple(clauses.find(expression))
+
+
+def suggest_attribute(name: str, devices: Iterable[Device], kind: str = "attributes") -> str:
+    """Return ` (… was probably meant)` for a name that these devices do not have; empty if none of theirs is near.
+
+    The domain is not compared: who errs in it knows the name. `kind`: attributes or capacity.
+    """
+    known = {
+        (key if "/" in key else f"{device.driver}/{key}").rpartition("/")[::2]
+        for device in devices
+        for key in (device.published.capacity if kind == "capacity" else device.published.attributes)
+    }
+    nearest = suggesting.find_nearest(name.rpartition("/")[2], sorted(last for _, last in known))
+    found = sorted("/".join(each) for each in known if each[1] == nearest)
+    return f" ({found[0]} was probably meant)" if found and found[0] != name else ""
 
 
 def _describe(clause: Clause, devices: Sequence[Device]) -> str | Shortfall:

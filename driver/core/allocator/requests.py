@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
+from driver.core import suggesting
 from driver.core.allocator.capacities import Amounts
 from driver.core.allocator.outcomes import InvalidClaim
 from driver.core.allocator.reasons import Code
@@ -153,7 +154,9 @@ def _compile_wanted(claim: Claim, name: str, source: DeviceRequest, classes: Cla
         raise InvalidClaim(f"{where}: missing device class name (unsupported request type?)")
     device_class = classes.get(source.device_class_name)
     if device_class is None:
-        raise InvalidClaim(f"{where}: device class {source.device_class_name} does not exist", Code.CLASS_MISSING)
+        nearest = suggesting.find_nearest(source.device_class_name, sorted(classes))
+        hint = f" ({nearest} was probably meant)" if nearest else ""
+        raise InvalidClaim(f"{where}: device class {source.device_class_name} does not exist{hint}", Code.CLASS_MISSING)
     if source.allocation_mode not in (EXACT_COUNT, ALL):
         raise InvalidClaim(f"{where}: unsupported allocation mode {source.allocation_mode}; known: ExactCount, All")
     key = ShapeKey(

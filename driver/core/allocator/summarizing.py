@@ -68,7 +68,8 @@ def _join(reasons: Sequence[Reason]) -> Reason:
             nearest = reason
     if not others or nearest.shortfall is None:
         return replace(nearest, holders=holders)
-    text = f"{nearest.shortfall.describe(is_one_of_many=True)} ({nearest.source})"
+    source = f" ({nearest.source})" if nearest.source else ""
+    text = f"{nearest.shortfall.describe(is_one_of_many=True)}{source}"
     return replace(nearest, text=text, holders=holders)
 
 

@@ -154,6 +154,40 @@ def test_a_selector_of_the_class() -> None:
     assert text.endswith("1 node: type is gpu, partition asked (selector #0 of class partition)")
 
 
+def test_too_few_devices_of_a_class_are_not_blamed_on_devices_of_others() -> None:
+    part = PublishedDevice(name="part-0", attributes={"type": Attribute(string="partition")})
+    text = say([on("a", [*gpus(2), part])], ask("r", "partition", count=2))
+    assert text.endswith("1 node: there is only 1 device of class partition")
+
+
+def test_names_that_were_probably_meant() -> None:
+    slices = [on("a", [gpu("gpu-0", numaNode=0), gpu("gpu-1", numaNode=1)])]
+    matching = make_claim(
+        "mine", ask("r", count=2), constraints=[Constraint(match_attribute="other.example.com/numanode")]
+    )
+    assert look(slices, matching).text.endswith(f"must match ({DRIVER}/numaNode was probably meant)")
+    reading = make_claim("mine", ask("r", selectors=[f'device.attributes["{DRIVER}"].numaNod == 0']))
+    assert (
+        f"have no attribute {DRIVER}/numaNod ({DRIVER}/numaNode was probably meant); this would"
+        in look(slices, reading).text
+    )
+    classless = make_claim("mine", ask("r", "partitions"))
+    assert look(slices, classless).text.endswith("class partitions does not exist (partition was probably meant)")
+
+
+def test_how_quantities_are_compared() -> None:
+    expression = f'device.capacity["{DRIVER}"].memory >= quantity("1Gi")'
+    text = say([on("a", gpus(1))], ask("r", selectors=[expression]))
+    assert "no matching overload for '_>=_'" in text
+    assert text.endswith("; quantities are compared with a.compareTo(b) >= 0, a.isGreaterThan(b) or a.isLessThan(b)")
+
+
+def test_the_largest_capacity_of_all_nodes_is_told() -> None:
+    slices = [on(f"node-{size}", [gpu("gpu-0", memory=f"{size}Gi")]) for size in (40, 80, 24)]
+    wanted = msgspec.structs.replace(want(""), capacity=CapacityRequirements(requests={"memory": "100Gi"}))
+    assert say(slices, Request(name="r", exactly=wanted)).endswith("3 nodes: memory at most 80Gi < 100Gi asked")
+
+
 def test_some_devices_match_but_too_few() -> None:
     devices = [gpu("gpu-0", numa=0), gpu("gpu-1", numa=1), gpu("gpu-2", numa=1)]
     expression = f'device.attributes["{DRIVER}"].numa == 0'
