@@ -145,10 +145,15 @@ def _find_claims(seen: Look, question: Question) -> list[Claim]:
     pod = seen.world.pods.get(key)
     if pod is None:
         raise NotFound(f"there is no pod {_place(question, seen.world.pods, ' with claims')}")
-    claims, missing = demands.claims_of(pod, seen.world)
+    return _find_claims_of(pod, seen.world)
+
+
+def _find_claims_of(pod: Workload, world: World) -> list[Claim]:
+    """Return the claims of a pod, and the one that kube-scheduler would make. Raises `NotFound` if it waits for one."""
+    claims, missing = demands.claims_of(pod, world)
     if missing:
-        raise NotFound(f"pod {question.name} waits for {missing}, which does not exist (yet)")
-    return [*claims, *_imagine(seen.world, (pod,))]
+        raise NotFound(f"pod {pod.metadata.name} waits for {missing}, which does not exist (yet)")
+    return [*claims, *_imagine(world, (pod,))]
 
 
 def _imagine(world: World, pods: Iterable[Workload]) -> list[Claim]:
@@ -169,7 +174,8 @@ def _answer_documents(client: Client, question: Question, driver: str) -> tuple[
     templates = clusters.fetch_templates(client, draft.missing_templates)
     draft = drafting.expand(replace(draft, templates=(*draft.templates, *templates)))
     seen = clusters.add(clusters.look(client), _complete(draft))
-    return _answer_claims(seen, (*draft.claims, *_imagine(seen.world, draft.pods)), driver), draft.others
+    claims = [*draft.claims, *(each for pod in draft.pods for each in _find_claims_of(pod, seen.world))]
+    return _answer_claims(seen, [*{each.metadata.uid: each for each in claims}.values()], driver), draft.others
 
 
 def _complete(draft: Draft) -> Draft:

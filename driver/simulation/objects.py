@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from driver.model.objects import Api, ListMeta, ObjectMeta
-from driver.model.workloads import NodeTaint
+from driver.model.workloads import NodeSpec, NodeStatus
 
 
 class Meta(ObjectMeta, frozen=True):
@@ -30,27 +30,6 @@ class Object(Api, frozen=True):
 
     def __str__(self) -> str:
         return "/".join(part for part in self.key if part)
-
-
-class NodeCondition(Api, frozen=True):
-    """One condition of a node."""
-
-    type: str
-    status: str
-
-
-class NodeSpec(Api, frozen=True):
-    """Node.spec."""
-
-    unschedulable: bool = False
-    taints: tuple[NodeTaint, ...] = ()
-
-
-class NodeStatus(Api, frozen=True):
-    """Node.status."""
-
-    conditions: tuple[NodeCondition, ...] = ()
-    allocatable: dict[str, str] = {}
 
 
 class Node(Object, frozen=True):

@@ -221,6 +221,14 @@ def test_a_group_of_a_file_is_placed_together_or_waits(site: Site) -> None:
     assert [answer["state"] for answer in both] == ["WouldBeAllocated"] * 2
 
 
+def test_a_pod_of_a_file_may_use_a_claim_of_the_cluster(site: Site) -> None:
+    with pytest.raises(NotFound, match="pod p waits for claim c, which does not exist"):
+        site.run("-f", "-", text=site.pod("p", "c"))
+    site.create(site.claim("c", 2))
+    (answer,) = site.explain("-f", "-", text=site.pod("p", "c"))["claims"]
+    assert (answer["name"], answer["pod"], answer["state"]) == ("c", "p", "WouldBeAllocated")
+
+
 def test_a_folder_is_read_as_kubectl_reads_it(site: Site) -> None:
     folder = site.folder / "workload"
     folder.mkdir()
