@@ -96,6 +96,7 @@ def test_its_role_changes_claims_and_nothing_else_of_the_cluster() -> None:
     }
     assert writes == {
         ("resourceclaims", "patch"),
+        ("resourceclaims", "update"),
         ("resourceclaims/status", "patch"),
         ("resourceclaims/binding", "patch"),
         ("events", "create"),

@@ -331,12 +331,17 @@ def test_sigterm_ends_a_plugin_that_waits_for_a_kubelet(site: Site) -> None:
     arguments += ["--kubelet-plugins-dir", settings.kubelet_plugins_dir, "--cdi-root", settings.cdi_root]
     arguments += ["--kubelet-registry-dir", settings.kubelet_registry_dir, "--log-format", "json"]
     with _command(*arguments) as process:
+        assert process.stderr is not None
+        log: list[bytes] = []
+        while not log or b"--kubelet-registry-dir" not in log[-1]:
+            log.append(process.stderr.readline())
+            assert log[-1], "it ended before it waited"
         wait_until(site.list_devices, "slices")
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
-    assert process.returncode == 0
+        log += process.stderr.readlines()
+        assert process.wait(timeout=30) == 0
     assert not (site.folder / "r").exists()
-    [line] = [line for line in map(json.loads, log.splitlines()) if "--kubelet-registry-dir" in line["message"]]
+    [line] = [line for line in map(json.loads, log) if "--kubelet-registry-dir" in line["message"]]
     assert (line["level"], line["folder"]) == ("warning", settings.kubelet_registry_dir)
 
 
