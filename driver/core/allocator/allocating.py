@@ -23,7 +23,7 @@ _EASY_STEPS: Final = 64
 """Most searches need no more; only then are the bounds that look at all candidates worth their time."""
 _MAX_THOROUGH_STEPS: Final = 100_000
 """Where the search may abort, it first goes where upstream goes: what ends it for all nodes is found there too."""
-MAX_STEPS: Final = 200_000
+MAX_STEPS: Final = 1_000_000
 """About a second. Choosing under counters and constraints is bin packing: some claims have no quick answer."""
 
 
