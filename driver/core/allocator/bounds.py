@@ -215,7 +215,8 @@ def find_crowding(plan: Plan) -> TooFewTogether | None:
     if not crowd:
         return None
     found = set().union(*(wishes[slot] for slot in crowd))
-    return TooFewTogether(tuple(sorted(set(crowd))), len(crowd), len(found))
+    slots = tuple(sorted(set(crowd)))
+    return TooFewTogether(slots, max(_least_of(plan, slots), len(crowd)), len(found))
 
 
 def find_group_shortage(plan: Plan, *, with_lists: bool) -> TooFewGroups | None:

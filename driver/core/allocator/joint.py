@@ -46,7 +46,7 @@ def _explain_proof(plan: Plan, proof: Proof) -> tuple[Sequence[int], Reason]:
             text = f"{wording.count(needed, 'device')} must differ in {rule.attribute}, which has {found} values there"
             return slots, Reason(Code.CONSTRAINT_UNSATISFIED, text)
         case TooFewTogether(slots, needed, found):
-            return slots, Reason(Code.NO_COMBINATION, f"together they need {needed} of {found} free devices")
+            return slots, Reason(Code.NO_COMBINATION, f"together they need {needed} devices, {found} free")
         case TooFewGroups(attribute, sets, values):
             text = f"free devices {wording.places(attribute, values)}, too few for {sets} sets of one value each"
             return tuple(range(len(plan.slots))), Reason(Code.CONSTRAINT_UNSATISFIED, text)

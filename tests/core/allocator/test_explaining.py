@@ -303,8 +303,10 @@ def test_counters_that_are_too_few_for_all_of_a_request() -> None:
 def test_requests_that_want_the_same_devices() -> None:
     explanation = look([on("a", gpus(1))], make_claim("mine", ask("one"), ask("two")))
     assert explanation.text == (
-        "no node can give requests one, two their devices: 1 node: together they need 2 of 1 free devices"
+        "no node can give requests one, two their devices: 1 node: together they need 2 devices, 1 free"
     )
+    both = make_claim("mine", ask("one", count=5), ask("two", count=4))
+    assert look([on("a", gpus(7))], both).text.endswith("together they need 9 devices, 7 free")
     assert explanation.codes == {("team/mine", "one, two"): Code.NO_COMBINATION}
 
 
