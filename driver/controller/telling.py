@@ -6,7 +6,8 @@ told again and when is decided by `core.deciding.notices`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from driver.core import extended
@@ -24,6 +25,9 @@ ACTION: Final = "Allocate"
 _CLAIM_API: Final = "resource.k8s.io/v1"
 _PATIENT: Final = frozenset({Reason.NO_CONSUMER, Reason.GROUP_INCOMPLETE, Reason.SCHEDULER})
 """Reasons that are no news to worry about."""
+_REPEAT_SECONDS: Final = 60.0
+_MOST_SAID: Final = 100
+"""Failures that are remembered so that they are not said again at once."""
 _MOST_PODS: Final = 16
 """Of one claim that are told; the others read it on the claim."""
 
@@ -31,9 +35,13 @@ _MOST_PODS: Final = 16
 class Teller:
     """Hands every occurrence to log and metrics, and makes Events of what concerns an object."""
 
-    def __init__(self, metrics: ControllerMetrics, events: EventWriter) -> None:
+    def __init__(
+        self, metrics: ControllerMetrics, events: EventWriter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._metrics = metrics
         self._events = events
+        self._clock = clock
+        self._said: dict[str, float] = {}
 
     def tell(self, occurrence: Occurrence) -> None:
         """Log and count one occurrence."""
@@ -41,8 +49,18 @@ class Teller:
         self._metrics.count(occurrence)
 
     def tell_failure(self, error: Exception) -> None:
-        """Say that something went wrong that is tried again; a defect of ours comes with the place where it is."""
-        self.tell(ClusterUnavailable(str(error) or type(error).__name__))
+        """Say that something went wrong that is tried again; a defect of ours comes with the place where it is.
+
+        The same is counted each time and said once a minute.
+        """
+        occurrence, now = ClusterUnavailable(str(error) or type(error).__name__), self._clock()
+        self._metrics.count(occurrence)
+        if now < self._said.get(occurrence.error, float("-inf")) + _REPEAT_SECONDS:
+            return
+        if len(self._said) >= _MOST_SAID:
+            self._said.clear()
+        self._said[occurrence.error] = now
+        logs.log_occurrence(occurrence)
         if not isinstance(error, DriverError):
             logs.LOGGER.error("defect in the controller", exc_info=error)
 

@@ -108,3 +108,17 @@ def test_only_a_defect_comes_with_its_place(ears: Ears, capsys: pytest.CaptureFi
     assert [line["level"] for line in lines] == ["warning", "error"]
     assert "test_telling.py" in lines[1]["exception"]
     assert ears.metrics.registry.get_sample_value("accel_dra_cluster_errors_total") == 2
+
+
+def test_the_same_failure_is_counted_each_time_and_said_once_a_minute(
+    ears: Ears, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("text", "info")
+    now = [0.0]
+    teller = Teller(ears.metrics, ears.events, lambda: now[0])
+    for seconds in (0.0, 2.0, 59.0, 60.0):
+        now[0] = seconds
+        teller.tell_failure(Unavailable("leases are forbidden"))
+    teller.tell_failure(Unavailable("something else"))
+    assert capsys.readouterr().err.count("leases are forbidden") == 2
+    assert b"accel_dra_cluster_errors_total 5.0" in ears.metrics.text()
