@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from driver.core import extended
+from driver.core import extended, soundness
 from driver.core.allocator import Snapshot
 from driver.core.deciding.loads import Loads
 from driver.core.deciding.world import World
@@ -84,7 +84,8 @@ def look(client: Client) -> Look:
         classes=_index(_fetch(client, f"{RESOURCE}/deviceclasses", DeviceClass)),
         loads=loads.view(),
     )
-    return Look(world, _fetch(client, f"{RESOURCE}/resourceslices", PublishedSlice))
+    slices = _fetch(client, f"{RESOURCE}/resourceslices", PublishedSlice)
+    return Look(world, tuple(each for each in slices if _is_sound(each)))
 
 
 def fetch_templates(client: Client, names: Iterable[tuple[str, str]]) -> tuple[ResourceClaimTemplate, ...]:
@@ -114,6 +115,14 @@ def _fetch(client: Client, path: str, kind: type[_T]) -> tuple[_T, ...]:
         raise Forbidden(f"{error}; this command needs to list {resource} of the whole cluster") from error
     except NotFound as error:
         raise replies.name_missing_api(error) from error
+
+
+def _is_sound(published: PublishedSlice) -> bool:
+    try:
+        soundness.check(published)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _index(objects: Iterable[_T]) -> dict[str, _T]:

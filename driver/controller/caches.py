@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core import extended
+from driver.core import extended, soundness
 from driver.core.deciding import loads
 from driver.core.deciding.loads import Loads
 from driver.core.deciding.world import World
@@ -204,7 +204,8 @@ def trim_node(node: ClusterNode) -> ClusterNode:
 
 
 def trim_slice(published: PublishedSlice) -> PublishedSlice:
-    """Return what is read of a slice."""
+    """Return what is read of a slice. Raises `InvalidInput` for one that nobody could use."""
+    soundness.check(published)
     return PublishedSlice(metadata=_trim_meta(published.metadata), spec=published.spec)
 
 

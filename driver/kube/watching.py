@@ -26,7 +26,7 @@ import msgspec
 
 from driver.kube import decoding, replies
 from driver.kube.client import Client, Stream
-from driver.model.errors import DriverError, Unavailable
+from driver.model.errors import DriverError, InvalidInput, Unavailable
 from driver.model.objects import Api, ObjectMeta
 
 _JOIN: Final = 5.0
@@ -74,7 +74,10 @@ class Source(Generic[T]):
     field_selector: str = ""
     label_selector: str = ""
     trim: Callable[[T], T] | None = None
-    """Returns an object without what nobody reads of it, so that it takes less memory."""
+    """Returns an object without what nobody reads of it, so that it takes less memory.
+
+    Raises `InvalidInput` for one that cannot be used; it counts as one that cannot be read.
+    """
     salvage: Callable[[msgspec.Raw], T | None] | None = None
     """Returns what matters most of an object that cannot be read as a whole; without it the object is left out."""
 
@@ -268,13 +271,10 @@ class Watch(Generic[T]):
     def _read(self, raw: msgspec.Raw) -> T | None:
         try:
             item = self._decoder.decode(raw, self._source.path)
-        except Unavailable as error:
+            return self._source.trim(item) if self._source.trim else item
+        except (Unavailable, InvalidInput) as error:
             self._complain(error)
-            rest = self._source.salvage(raw) if self._source.salvage else None
-            if rest is None:
-                return None
-            item = rest
-        return self._source.trim(item) if self._source.trim else item
+            return self._source.salvage(raw) if self._source.salvage else None
 
     def _replace(self, found: dict[str, T]) -> None:
         """Take over a complete list and tell what is different."""

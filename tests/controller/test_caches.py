@@ -13,8 +13,9 @@ from driver.kube import allocations
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.model.claims import DELETE_PROTECTION
+from driver.model.errors import InvalidInput
 from driver.model.objects import ObjectMeta, OwnerReference
-from driver.model.published import PublishedSlice, PublishedSpec
+from driver.model.published import Capacity, PublishedDevice, PublishedSlice, PublishedSpec
 from driver.model.quantities import NANO
 from driver.model.slices import Pool
 from driver.model.workloads import (
@@ -182,3 +183,11 @@ def test_a_claim_whose_spec_cannot_be_read_still_holds_its_devices() -> None:
     assert [each.device for each in claim.status.allocation.devices.results] == ["x"]
     assert claim.metadata.finalizers == (DELETE_PROTECTION,)
     assert allocations.salvage(msgspec.Raw(b'{"metadata": 7}')) is None
+
+
+def test_a_slice_that_nobody_could_use_is_left_out() -> None:
+    pool = Pool(name="p", generation=1, resource_slice_count=1)
+    broken = PublishedDevice(name="gpu-0", capacity={"memory": Capacity(value="much")})
+    spec = PublishedSpec(driver="d", pool=pool, devices=(broken,))
+    with pytest.raises(InvalidInput, match="ResourceSlice s: device gpu-0: capacity memory: 'much'"):
+        trim_slice(PublishedSlice(metadata=ObjectMeta(name="s"), spec=spec))

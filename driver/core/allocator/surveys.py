@@ -114,7 +114,8 @@ class Survey:
         """Search a node."""
         place = node.find_spot(question.scope).place
         spots.keep_candidates(place, question.claims, self._contents)
-        key = None if companions else (place.layout, self._candidates[node.view.name])
+        number = self._candidates.get(node.view.name)
+        key = None if companions or number is None else (place.layout, number)
         try:
             problem = choosing.pose(books, place, question, companions, self._frames.get(key))
             left = problem.standing.left

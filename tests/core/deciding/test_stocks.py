@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from driver.core import fencing
 from driver.core.deciding.stocks import DeviceStock
 from driver.core.deciding.world import SHARED, Chosen, Member, Refused
-from driver.model.claims import Allocation
+from driver.model.claims import Allocation, AllocationResult, ClaimStatus, DeviceAllocation
 from driver.model.objects import ObjectMeta
 from driver.model.policies import Policy, Preference
 from driver.model.published import Attribute, PublishedDevice, PublishedSlice, PublishedSpec
@@ -232,3 +233,15 @@ def test_all_who_are_refused_while_nothing_changes_look_at_one_snapshot() -> Non
     # What is said is what was so when the claim was refused.
     assert "ns/taken" not in str(first.message)
     assert "ns/taken" in str(third.message)
+
+
+def test_a_pod_that_has_a_device_of_a_foreign_pool_gets_the_rest_from_ours() -> None:
+    stock = DeviceStock((pool("a", device("gpu-0")),), CLASSES)
+    stock.put_nodes(NODES)
+    result = AllocationResult(request="r", driver="nic.example.com", pool="a-nics", device="nic-0")
+    allocation = Allocation(devices=DeviceAllocation(results=(result,)))
+    card = claim("card")
+    card = msgspec.structs.replace(card, status=ClaimStatus(allocation=allocation))
+    answer = stock.choose(Member((claim("c"),), (Policy(),), None, (card,)), NODES)
+    assert isinstance(answer, Chosen)
+    assert answer.node == "a"
