@@ -24,7 +24,7 @@ _EASY_STEPS: Final = 64
 _MAX_THOROUGH_STEPS: Final = 100_000
 """Where the search may abort, it first goes where upstream goes: what ends it for all nodes is found there too."""
 MAX_STEPS: Final = 1_000_000
-"""About a second. Choosing under counters and constraints is bin packing: some claims have no quick answer."""
+"""A few seconds at worst. Choosing under counters and constraints is bin packing: some claims have no quick answer."""
 
 
 def allocate(
