@@ -128,14 +128,15 @@ def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequ
 
 
 def describe_devices(allocation: Allocation) -> str:
-    """Return what an allocation gives, request by request: `gpus: gpu-… and gpu-… of node-a`."""
+    """Return what an allocation gives, by request: `gpus: gpu-… and gpu-… of node-a`, or `nothing`."""
     by_request: dict[str, dict[str, list[str]]] = {}
     for result in allocation.devices.results:
         by_request.setdefault(result.request, {}).setdefault(result.pool, []).append(result.device)
-    return "; ".join(
+    parts = (
         f"{request}: " + ", ".join(f"{_join(devices)} of {pool}" for pool, devices in pools.items())
         for request, pools in by_request.items()
     )
+    return "; ".join(parts) or "nothing"
 
 
 def _join(names: Sequence[str]) -> str:

@@ -142,17 +142,22 @@ def _take(draft: Draft, kind: str, document: Mapping[str, object], place: tuple[
             return replace(draft, claims=(*draft.claims, _settle(claim, place)))
         case "ResourceClaimTemplate":
             template = _decode(document, _templates, place)
-            outer = document.get("spec")
-            written = outer.get("spec") if isinstance(outer, Mapping) else None
+            written = _descend(document.get("spec"), "spec")
             inner = _proofread(written, template.spec.spec, f"document {place[0]}: spec.spec")
             template = msgspec.structs.replace(template, spec=msgspec.structs.replace(template.spec, spec=inner))
             return replace(draft, templates=(*draft.templates, _settle(template, place)))
         case "Pod":
-            return replace(draft, pods=(*draft.pods, _settle(_decode(document, _pods, place), place)))
+            pod = _decode(document, _pods, place)
+            proofreading.check_references(_descend(document.get("spec"), "resourceClaims"), pod, f"document {place[0]}")
+            return replace(draft, pods=(*draft.pods, _settle(pod, place)))
         case _:
             device_class = _decode(document, _classes, place)
             proofreading.refuse_unknown_fields(document.get("spec"), ClassSpec, f"document {place[0]}: spec")
             return replace(draft, classes=(*draft.classes, device_class))
+
+
+def _descend(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _proofread(written: object, spec: ClaimSpec, path: str) -> ClaimSpec:

@@ -1,6 +1,6 @@
 """Which claims ask for our controller, and how it shall choose devices for them: AllocationPolicy, read strictly.
 
-Called by the controller, by `accel-dra explain` and by the admission webhook. A claim asks by opaque configuration of
+Called by the controller and by `accel-dra explain`. A claim asks by opaque configuration of
 kind AllocationPolicy for our driver, in itself or in a DeviceClass that one of its requests names. Class entries count
 before those of the claim, each in their order, and the last one holds as a whole: what it leaves out has its default
 and not the value of an earlier one. It rules the whole claim, whatever requests it names, because a claim is allocated

@@ -17,6 +17,7 @@ from msgspec import inspect
 from driver.core import configs, suggesting
 from driver.model.errors import InvalidInput
 from driver.model.requests import ALL, EXACT_COUNT, ClaimSpec, Constraint, DeviceRequest, Request
+from driver.model.workloads import ClaimReference, Workload
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -64,6 +65,17 @@ def check(spec: ClaimSpec, path: str) -> ClaimSpec:
         _check_names(entry.requests, names, f"{at}.config[{position}].requests")
     requests = tuple(_complete(each) for each in spec.devices.requests)
     return msgspec.structs.replace(spec, devices=msgspec.structs.replace(spec.devices, requests=requests))
+
+
+def check_references(written: object, pod: Workload, document: str) -> None:
+    """Raise `InvalidInput` if an entry of a pod's resourceClaims, as it is written, does not name one claim."""
+    entries = written if isinstance(written, list) else []
+    for position, (value, entry) in enumerate(zip(entries, pod.spec.resource_claims, strict=True)):
+        path = f"{document}: spec.resourceClaims[{position}]"
+        refuse_unknown_fields(value, ClaimReference, path)
+        if bool(entry.resource_claim_name) == bool(entry.resource_claim_template_name):
+            given = "both" if entry.resource_claim_name else "neither"
+            raise InvalidInput(path, given, "one of resourceClaimName and resourceClaimTemplateName")
 
 
 def _check_request(request: Request, path: str) -> None:

@@ -229,6 +229,12 @@ def test_a_pod_of_a_file_may_use_a_claim_of_the_cluster(site: Site) -> None:
     assert (answer["name"], answer["pod"], answer["state"]) == ("c", "p", "WouldBeAllocated")
 
 
+def test_a_claim_that_asks_for_nothing_gets_nothing(site: Site) -> None:
+    document = yaml.safe_load(site.claim("c"))
+    document["spec"] = {}
+    assert "would get nothing on node" in site.run("-f", "-", text=yaml.safe_dump(document)).stdout
+
+
 def test_a_folder_is_read_as_kubectl_reads_it(site: Site) -> None:
     folder = site.folder / "workload"
     folder.mkdir()

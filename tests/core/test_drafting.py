@@ -225,6 +225,20 @@ def test_fields_of_templates_and_classes_are_looked_at_too() -> None:
         read("kind: DeviceClass\napiVersion: resource.k8s.io/v1\nspec: {selector: 1}")
 
 
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("resourceClaimTemplatName: t", "resourceClaims[0].resourceClaimTemplatName: 't' is not allowed"),
+        ("resourceClaimTemplatName: t", "(resourceClaimTemplateName was probably meant)"),
+        ("", "resourceClaims[0]: 'neither' is not allowed; allowed: one of resourceClaimName and resourceClaimTemplat"),
+        ("resourceClaimName: c, resourceClaimTemplateName: t", "resourceClaims[0]: 'both' is not allowed"),
+    ],
+)
+def test_an_entry_of_a_pod_names_one_claim(entry: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(sentence)):
+        read(f"kind: Pod\napiVersion: v1\nspec: {{resourceClaims: [{{name: g, {entry}}}]}}")
+
+
 def test_a_count_of_0_is_one_left_out_as_for_kubernetes() -> None:
     (claim,) = read(CLAIM.format("requests: [{name: r, exactly: {deviceClassName: c, count: 0}}]")).claims
     part = claim.spec.devices.requests[0].exactly
