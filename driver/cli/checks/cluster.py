@@ -32,6 +32,8 @@ NEEDED: Final = ("deviceclasses", "resourceclaims", "resourceslices")
 CLASSES: Final = ("gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev")
 _pages: Final = msgspec.json.Decoder(SliceList)
 _INSTALL: Final = "kubectl apply -k deploy/base"
+_REACH: Final = "check address, network policies and firewalls"
+_RENEW: Final = "the token or certificate has expired, or the pod that it was made for is gone: use a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class Cluster:
             text = read(client, "/version", _Version).git_version
         except DriverError as error:
             client.close()
-            yield failed(f"API server {found.server}: {error}", "check address, network policies and firewalls")
+            yield failed(f"API server {found.server}: {error}", _RENEW if isinstance(error, Forbidden) else _REACH)
             return
         self._client = client
         yield judge_version(text, found.server)

@@ -135,6 +135,20 @@ def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     assert "firewalls" in finding.advice
 
 
+def test_a_server_that_does_not_know_us(tmp_path: Path) -> None:
+    refusing = HttpServer(lambda _: status(401, "Unauthorized"))
+    config = tmp_path / "config"
+    config.write_text(
+        f'{{"clusters": [{{"name": "c", "cluster": {{"server": "{refusing.url}"}}}}],'
+        '"contexts": [{"name": "x", "context": {"cluster": "c"}}], "current-context": "x"}'
+    )
+    with refusing:
+        (finding,) = Cluster(Settings(kubeconfig=str(config)), {}).look_at_server()
+    assert finding.level is Level.FAILED
+    assert "does not accept our credentials" in finding.text
+    assert "expired" in finding.advice
+
+
 def test_a_server_that_answers(look: Callable[..., list[Finding]]) -> None:
     (finding,) = look("api-server")
     assert finding.level is Level.OK
