@@ -18,6 +18,7 @@ from driver.settings import Settings
 from driver.simulation.apiserver import ApiServer
 from driver.simulation.apiserver.gates import gates_of
 from driver.simulation.apiserver.values import JsonObject
+from tests.fakes.http_server import HttpServer, status
 
 DRIVER = "gpu.accel-dra.dev"
 
