@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import contextlib
 import json
 import queue
 import re
@@ -198,7 +199,8 @@ class Stream:
     def close(self) -> None:
         """Hangs up."""
         if self._thread.is_alive():
-            self.response.shutdown()
+            with contextlib.suppress(RuntimeError):  # the server has hung up, and the reader is about to notice
+                self.response.shutdown()
         self._thread.join()
         self.response.close()
 
