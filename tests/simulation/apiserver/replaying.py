@@ -6,9 +6,9 @@ share a value, so that a write that should not have happened (or should have) is
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gzip
-import contextlib
 import json
 import queue
 import re
