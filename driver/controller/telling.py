@@ -28,8 +28,8 @@ _PATIENT: Final = frozenset({Reason.NO_CONSUMER, Reason.GROUP_INCOMPLETE, Reason
 _REPEAT_SECONDS: Final = 60.0
 _MOST_SAID: Final = 100
 """Failures that are remembered so that they are not said again at once."""
-_MOST_PODS: Final = 16
-"""Of one claim that are told; the others read it on the claim."""
+_MOST_PODS: Final = 256
+"""Of one claim that are told: as many as the API lets use it (ResourceClaimReservedForMaxSize)."""
 
 
 class Teller:

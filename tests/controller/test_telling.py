@@ -82,6 +82,12 @@ def test_all_pods_that_share_a_claim_are_told(ears: Ears) -> None:
     assert {about(each)[1] for each in ears.wait(3)} == {"c", "p", "q"}
 
 
+def test_as_many_pods_as_may_share_a_claim_are_told(ears: Ears) -> None:
+    pods = tuple(make_pod(f"p-{index}", "c") for index in range(257))
+    ears.teller.tell_waiting(Waiting(make_claim("c"), Reason.NO_DEVICES, "all are taken"), pods)
+    assert {about(each)[1] for each in ears.wait(257)} == {"c", *(f"p-{index}" for index in range(256))}
+
+
 def test_patience_is_no_warning_and_a_pod_that_runs_is_not_told(ears: Ears) -> None:
     ears.teller.tell_waiting(Waiting(make_claim("c"), Reason.GROUP_INCOMPLETE, "3 of 4", make_pod("p", "c", node="n")))
     (event,) = ears.wait(1)
