@@ -5,6 +5,8 @@ Names: Kubernetes v1.36 k8s.io/api core/v1. Unknown fields are skipped, so that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from driver.model.objects import Api, ObjectMeta
 from driver.model.selection import NodeSelector
 
@@ -121,6 +123,13 @@ class GeneratedClaim(Api, frozen=True):
     resource_claim_name: str | None = None
 
 
+def name_claim(entry: ClaimReference, generated: Iterable[GeneratedClaim]) -> str | None:
+    """Return the name of the claim behind an entry of spec.resourceClaims; None while or if there is none."""
+    if entry.resource_claim_name:
+        return entry.resource_claim_name
+    return next((each.resource_claim_name for each in generated if each.name == entry.name), None)
+
+
 class ExtendedClaim(Api, frozen=True):
     """PodExtendedResourceClaimStatus."""
 
@@ -158,7 +167,4 @@ class Workload(Api, frozen=True):
 
     def claim_name(self, entry: ClaimReference) -> str | None:
         """Return the name of the claim behind an entry of spec.resourceClaims; None while or if there is none."""
-        if entry.resource_claim_name:
-            return entry.resource_claim_name
-        statuses = (each for each in self.status.resource_claim_statuses if each.name == entry.name)
-        return next((each.resource_claim_name for each in statuses), None)
+        return name_claim(entry, self.status.resource_claim_statuses)

@@ -12,11 +12,12 @@ from functools import partial
 
 from driver.model.claims import POD_CLAIM_NAME_ANNOTATION, ConsumerReference
 from driver.model.errors import DriverError
+from driver.model.workloads import ClaimReference
 from driver.simulation.access import CLAIMS, PODS, TEMPLATES, Body, Json, Objects
 from driver.simulation.caching import Cache
 from driver.simulation.events import Clock, Recorder
 from driver.simulation.loops import Loop
-from driver.simulation.objects import Pod, PodClaim
+from driver.simulation.objects import Pod
 from driver.simulation.resources import DELETE_PROTECTION, Claim
 
 _SYNC_SECONDS = 0.05
@@ -83,13 +84,13 @@ class ClaimsController:
             self._pods.put(self._objects.patch(PODS, pod, {"status": {"resourceClaimStatuses": statuses}}, "status"))
 
     @staticmethod
-    def _find_generated(pod: Pod, entry: PodClaim, claims: list[Claim]) -> Claim | None:
+    def _find_generated(pod: Pod, entry: ClaimReference, claims: list[Claim]) -> Claim | None:
         own = (claim for claim in claims if claim.owner == pod.metadata.uid)
         return next(
             (each for each in own if each.metadata.annotations.get(POD_CLAIM_NAME_ANNOTATION) == entry.name), None
         )
 
-    def _create(self, pod: Pod, entry: PodClaim) -> Claim | None:
+    def _create(self, pod: Pod, entry: ClaimReference) -> Claim | None:
         template = self._templates.get(entry.resource_claim_template_name or "", pod.metadata.namespace)
         if template is None:
             self._complain(pod, entry)
@@ -114,7 +115,7 @@ class ClaimsController:
         self._claims.put(created)
         return created
 
-    def _complain(self, pod: Pod, entry: PodClaim) -> None:
+    def _complain(self, pod: Pod, entry: ClaimReference) -> None:
         if (pod.metadata.uid, entry.name) in self._complained:
             return
         self._complained.add((pod.metadata.uid, entry.name))

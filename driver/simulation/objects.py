@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from driver.model.objects import Api, ListMeta, ObjectMeta
-from driver.model.workloads import NodeSpec, NodeStatus
+from driver.model.workloads import ClaimReference, GeneratedClaim, NodeSpec, NodeStatus, name_claim
 
 
 class Meta(ObjectMeta, frozen=True):
@@ -42,14 +42,6 @@ class Node(Object, frozen=True):
     def is_ready(self) -> bool:
         """True once its kubelet has said so."""
         return any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
-
-
-class PodClaim(Api, frozen=True):
-    """PodResourceClaim: a claim of the pod under a name of its own."""
-
-    name: str
-    resource_claim_name: str | None = None
-    resource_claim_template_name: str | None = None
 
 
 class ContainerClaim(Api, frozen=True):
@@ -89,16 +81,9 @@ class PodSpec(Api, frozen=True):
     init_containers: tuple[Container, ...] = ()
     node_name: str = ""
     node_selector: dict[str, str] = {}
-    resource_claims: tuple[PodClaim, ...] = ()
+    resource_claims: tuple[ClaimReference, ...] = ()
     scheduling_gates: tuple[dict[str, str], ...] = ()
     security_context: SecurityContext = SecurityContext()
-
-
-class PodClaimStatus(Api, frozen=True):
-    """Which claim was generated for an entry of spec.resourceClaims; none if it turned out not to be needed."""
-
-    name: str
-    resource_claim_name: str | None = None
 
 
 class ExtendedRequest(Api, frozen=True):
@@ -153,7 +138,7 @@ class PodStatus(Api, frozen=True):
     phase: str = ""
     conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
-    resource_claim_statuses: tuple[PodClaimStatus, ...] = ()
+    resource_claim_statuses: tuple[GeneratedClaim, ...] = ()
     extended_resource_claim_status: ExtendedClaimStatus | None = None
 
 
@@ -173,12 +158,9 @@ class Pod(Object, frozen=True):
         """This pod as an entry of a claim's status.reservedFor."""
         return {"resource": "pods", "name": self.metadata.name, "uid": self.metadata.uid}
 
-    def claim_name(self, entry: PodClaim) -> str | None:
+    def claim_name(self, entry: ClaimReference) -> str | None:
         """Return the name of the claim behind an entry of spec.resourceClaims, None while it is not generated."""
-        if entry.resource_claim_name:
-            return entry.resource_claim_name
-        statuses = (each for each in self.status.resource_claim_statuses if each.name == entry.name)
-        return next((each.resource_claim_name for each in statuses), None)
+        return name_claim(entry, self.status.resource_claim_statuses)
 
     def condition(self, kind: str) -> PodCondition | None:
         """Return the condition of this type, or None."""
