@@ -93,5 +93,38 @@ class Health(Protocol):
         """Yield events until `stopped()` is true; look at it at least once a second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A process of the vendor's that has to run while a device is in use, such as the control daemon of MPS."""
+
+    name: str
+    """One of a kind on the node and fit for a file name; by it a later process of the plugin finds it again."""
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    """All that it gets, beside PATH."""
+    ready: Callable[[], str]
+    """Asked until it returns an empty text (else why not yet), also after each restart: the place to set it up."""
+    end: Callable[[], None] | None = None
+    """Asks it to end in its own way; without it, or if that takes too long, it is sent SIGTERM and then SIGKILL."""
+    ready_seconds: float = 10.0
+
+
+class Runner(Protocol):
+    """Runs the daemons of a vendor, on the node. Their output is kept in log files of limited size."""
+
+    def start(self, daemon: Daemon) -> None:
+        """Start it, or find it running, also since an earlier process; return once it is ready.
+
+        From now on it is started again when it ends. Raises `StepFailed` with the last words of its log; then it is
+        not running and not started again.
+        """
+
+    def stop(self, name: str, end: Callable[[], None] | None = None) -> None:
+        """End it and its children, or find it ended; also one that an earlier process started. Raises `StepFailed`.
+
+        `end` as in `Daemon`, for one that this process did not start.
+        """
+
+
 Create = Callable[[Roots, Mapping[str, str]], Vendor]
 """`create` of a vendor's package. `options` are the vendor's own settings; an unknown one raises `InvalidInput`."""

@@ -14,6 +14,7 @@
     ├── Corrupt          a file of ours cannot be read: set it aside, go on
     ├── StorageFailed    the node's disk does not take what we must write: undo, tell the admin
     └── StepFailed       the hardware refused a step: undo, report
+        └── StepRefused  the same before anything was done: there is nothing of this step to undo
 
 Foreign errors (urllib3, NVML, grpc, OSError) are mapped to these where they arise, with `from`.
 """
@@ -119,3 +120,7 @@ class StepFailed(DriverError):  # noqa: N818
     def __init__(self, step: str, why: str) -> None:
         self.step = step
         super().__init__(f"step {step}: {why}")
+
+
+class StepRefused(StepFailed):
+    """A step found that it must not be done, and has changed nothing: it is not undone, the earlier ones are."""
