@@ -1,8 +1,8 @@
 """WHAT A VENDOR PROVIDES, on one page.
 
-A vendor is one folder, `driver/vendors/<name>/`, with a function `create(roots, options) -> Vendor`. It sees only this
-file and `driver.model`; it is plain blocking code called from worker threads, from several at a time, and it returns
-values. Names, slices, CDI documents, records, rollback, metrics and the kubelet are written once, elsewhere.
+A vendor is one folder, `driver/vendors/<name>/`, with a function `create(roots, options, runner) -> Vendor`. It sees
+only this file and `driver.model`; it is plain blocking code called from worker threads, from several at a time, and it
+returns values. Names, slices, CDI documents, records, rollback, metrics and the kubelet are written once, elsewhere.
 
 Copy `driver/vendors/simulated/` to begin; `hack/fork-rehearsal` shows that nothing else needs to change.
 """
@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 from driver.model.devices import Accelerator, Partition, Snapshot
 from driver.model.health import HealthEvent
 from driver.model.prepared import Preparation, Step
+from driver.model.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,18 @@ class Target:
     name: str
     accelerator: Accelerator
     partition: Partition | None
+    """As it was when the inventory was made; without `uuid` it has to be made by a step."""
     admin_access: bool
     share_id: str | None
+    claim: str = ""
+    """UID of the claim, for what a vendor sets up for one claim alone."""
+    sharing: Sharing | None = None
+    """How the device is shared, if configuration or consumed capacity say so."""
+
+    @property
+    def key(self) -> str:
+        """Name of the device, or of the share of it: one of a kind in the claim."""
+        return self.name if self.share_id is None else f"{self.name}-{self.share_id}"
 
 
 class Vendor(Protocol):
@@ -66,20 +77,30 @@ class Vendor(Protocol):
         Holds no device or library open when it returns. Raises `Unavailable` while the driver is not there (yet).
         """
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
-        """Say what containers of one claim get, and which steps have to be run first. Changes nothing.
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
+        """Say what containers of one claim get, once its steps are `done` (as `Steps.run` returned them).
 
-        The answer depends on the targets and the installed driver only: the same again gives the same again.
-        Raises `Unavailable` (driver files are missing for now) or `InvalidInput`.
+        Changes nothing. The answer depends on the arguments and the installed driver only. Raises `Unavailable` (driver files are missing for now) or `InvalidInput`.
         """
 
 
 @runtime_checkable
 class Steps(Protocol):
-    """Optional: hardware that must be changed before use (partitions, modes, power)."""
+    """Optional: hardware that must be changed before use (partitions, modes, daemons, power)."""
 
-    def run(self, step: Step) -> None:
-        """Do it, or find it done. Raises `StepFailed`; the driver then undoes this and all earlier steps."""
+    def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
+        """Say which steps have to be run, in order, before the targets of one claim can be used. Changes nothing.
+
+        A planned step must carry all that undoing needs should `run` be interrupted: it is written down before it is
+        run. Raises `InvalidInput` or `Unsupported` if the targets cannot be had in this way.
+        """
+
+    def run(self, step: Step, done: Sequence[Step]) -> Step:
+        """Do it, or find it done; return it with what was learnt (identities) for undoing it and for `prepare`.
+
+        `done` are the claim's earlier steps, as returned. Raises `StepFailed`, then the driver undoes this and all
+        earlier steps, or `StepRefused` if this step has changed nothing: then only the earlier ones.
+        """
 
     def undo(self, step: Step) -> None:
         """Undo it, or find it undone; also when `run` was interrupted anywhere, also in a later process."""
@@ -115,8 +136,7 @@ class Runner(Protocol):
     def start(self, daemon: Daemon) -> None:
         """Start it, or find it running, also since an earlier process; return once it is ready.
 
-        From now on it is started again when it ends. Raises `StepFailed` with the last words of its log; then it is
-        not running and not started again.
+        From now on it is started again when it ends. Raises `StepFailed` with the last words of its log: it is off.
         """
 
     def stop(self, name: str, end: Callable[[], None] | None = None) -> None:
@@ -126,5 +146,5 @@ class Runner(Protocol):
         """
 
 
-Create = Callable[[Roots, Mapping[str, str]], Vendor]
+Create = Callable[[Roots, Mapping[str, str], Runner], Vendor]
 """`create` of a vendor's package. `options` are the vendor's own settings; an unknown one raises `InvalidInput`."""

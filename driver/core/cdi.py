@@ -77,7 +77,8 @@ def describe_claim(
     entries: list[SpecDevice] = []
     ids: list[tuple[str, ...]] = []
     for device, share_id in devices:
-        edits = preparation.devices.get(device, _NO_EDITS)
+        key = device if share_id is None else f"{device}-{share_id}"
+        edits = preparation.devices.get(key, _NO_EDITS)
         if edits == _NO_EDITS and preparation.common != _NO_EDITS:
             edits = ContainerEdits(env=(f"{DEVICE_VARIABLE}={device}",))
         if edits == _NO_EDITS:

@@ -44,11 +44,10 @@ class Grant:
         """The requests as the kubelet compares them, without subrequests."""
         return tuple(dict.fromkeys(request.partition("/")[0] for request in self.requests))
 
-    @property
-    def target(self) -> Target:
-        """What the vendor needs to know."""
+    def aim(self, claim: str) -> Target:
+        """Return what the vendor needs to know; `claim` is the UID."""
         entry = self.entry
-        return Target(entry.name, entry.accelerator, entry.partition, self.admin_access, self.share_id)
+        return Target(entry.name, entry.accelerator, entry.partition, self.admin_access, self.share_id, claim)
 
 
 def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: Place) -> tuple[Grant, ...]:

@@ -13,7 +13,7 @@ import msgspec
 from driver.core import cdi
 from driver.core.metadata import RequestMetadata
 from driver.core.preparing import Grant, Place
-from driver.model.prepared import ClaimRef, Phase, Preparation, PreparedDevice, Record
+from driver.model.prepared import ClaimRef, Phase, Preparation, PreparedDevice, Record, Step
 
 
 def draft(
@@ -24,7 +24,7 @@ def draft(
     metadata: Sequence[RequestMetadata],
     boot_id: str,
 ) -> Record:
-    """Return the record of a claim as it shall be when everything is done."""
+    """Return the record of a claim as it shall be when everything is done, but for its steps."""
     spec = cdi.describe_claim(
         place.driver, ref.uid, [(grant.entry.name, grant.share_id) for grant in grants], preparation
     )
@@ -47,19 +47,26 @@ def draft(
             )
             for grant, ids, extra in zip(grants, spec.ids, mounts, strict=True)
         ),
-        steps=preparation.steps,
         cdi={file.name: msgspec.Raw(file.text) for file in files},
         metadata={entry.request: msgspec.Raw(entry.document.strip()) for entry in metadata},
     )
 
 
 def renew(record: Record, driver: str, preparation: Preparation, boot_id: str) -> Record:
-    """Return a record from before the last boot with the CDI documents that hold now. The answer stays the same."""
+    """Return a record from before the last boot with the CDI documents that hold now. The answer stays the same.
+
+    Its steps are those of before.
+    """
     devices = [(held.device, held.share_id) for held in record.devices]
     spec = cdi.describe_claim(driver, record.uid, devices, preparation)
     mounted = {name: text for name, text in record.cdi.items() if name != cdi.name_file(driver, record.uid)}
     own = {spec.file.name: msgspec.Raw(spec.file.text)} if spec.file else {}
-    return msgspec.structs.replace(record, boot_id=boot_id, steps=preparation.steps, cdi={**own, **mounted})
+    return msgspec.structs.replace(record, boot_id=boot_id, cdi={**own, **mounted})
+
+
+def with_steps(record: Record, steps: Sequence[Step]) -> Record:
+    """Return the record with these steps: as planned, or as done."""
+    return msgspec.structs.replace(record, steps=tuple(steps))
 
 
 def interrupted(record: Record) -> Record:

@@ -214,7 +214,7 @@ def _describe_device(device: Accelerator, letter: str, states: dict[str, str]) -
 def _describe_part(device: Accelerator, part: Partition, states: dict[str, str]) -> Part:
     known = device.memory_bytes and part.memory_bytes
     share = min(1.0, (part.memory_bytes or 0) / device.memory_bytes) if known and device.memory_bytes else 0.0
-    return Part(part.profile, part.placement, share, states.get(part.uuid, ""))
+    return Part(part.profile, part.placement, share, states.get(part.uuid or "", ""))
 
 
 def _position(part: Partition) -> tuple[int, int]:
@@ -233,7 +233,7 @@ def _find_states(inventory: Inventory) -> dict[str, str]:
     for entry in inventory.entries:
         found = [words[taint.key] for taint in entry.device.taints if taint.key in words]
         if found:
-            states[(entry.partition or entry.accelerator).uuid] = max(found)
+            states[(entry.partition or entry.accelerator).uuid or entry.name] = max(found)
     return states
 
 

@@ -54,7 +54,8 @@ class Partition:
     """First memory slice it occupies on the parent."""
     subplacement: int | None
     """First compute slice inside its memory share; None when it owns all of it."""
-    uuid: str
+    uuid: str | None
+    """None: it does not exist yet, it could be made."""
     memory_bytes: int | None
     multiprocessors: int | None
     copy_engines: int | None = None
@@ -62,8 +63,31 @@ class Partition:
     encoders: int | None = None
     jpeg_engines: int | None = None
     ofa_engines: int | None = None
+    size: int | None = None
+    """How many memory slices it occupies on the parent, from `placement` on."""
     handle: Mapping[str, int | str] = field(default_factory=dict)
     """What only the vendor needs to find it again (NVIDIA: GPU instance and compute instance ids)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A shape in which an accelerator can be partitioned, and where (NVML nvmlGpuInstanceProfileInfo_t)."""
+
+    name: str
+    """The vendor's name, such as `1g.10gb`; one of a kind on its accelerator."""
+    size: int
+    """Memory slices that one partition occupies."""
+    placements: tuple[int, ...]
+    """Memory slices at which one may begin, ascending."""
+    memory_bytes: int
+    multiprocessors: int
+    copy_engines: int = 0
+    decoders: int = 0
+    encoders: int = 0
+    jpeg_engines: int = 0
+    ofa_engines: int = 0
+    handle: Mapping[str, int | str] = field(default_factory=dict)
+    """What only the vendor needs to make one (NVIDIA: profile ids)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,12 @@ class Accelerator:
     partitioned: bool = False
     """True while the device is in partition mode (MIG enabled): only its partitions can be used then."""
     partitions: tuple[Partition, ...] = ()
+    """Those that exist."""
+    profiles: tuple[Profile, ...] = ()
+    """Shapes in which it can be partitioned, also while it is not in partition mode; none if it cannot be at all."""
+    partition_fault: str | None = None
+    """Why partition mode cannot be switched (a reset is pending, this generation needs one); None: it can, while the
+    device is idle."""
     handle: Mapping[str, int | str] = field(default_factory=dict)
     """What only the vendor needs to find it again (NVIDIA: the minor number of /dev/nvidiaN)."""
     type: str = vocabulary.TYPE_GPU

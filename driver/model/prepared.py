@@ -69,18 +69,22 @@ class Step(Frozen, frozen=True):
 
     name: str
     arguments: dict[str, str] = {}
+    key: str = ""
+    """What it changes, if claims may share the change: steps with one key in the records of several claims are run
+    once and undone with the last of them."""
+    upkeep: bool = False
+    """It needs a process of the plugin's to hold (a daemon), so it is run again whenever the plugin starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A vendor's answer for one claim: what containers get and which steps must be run first.
+    """A vendor's answer for one claim: what containers get.
 
-    `common` applies once however many devices a container gets; `devices` is keyed by published device name.
+    `common` applies once however many devices a container gets; `devices` is keyed by `Target.key`.
     """
 
     common: ContainerEdits
     devices: Mapping[str, ContainerEdits]
-    steps: tuple[Step, ...] = ()
 
 
 class Phase(Enum):

@@ -8,15 +8,15 @@ one durable write. It must not wait for anything but the disk and the vendor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from driver.contract import Steps, Vendor
+from driver.contract import Steps, Target, Vendor
 from driver.core import cdi, metadata, preparing, recording, recovery
 from driver.core.preparing import Grant, Place
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
-from driver.model.errors import DriverError, StepFailed, StorageFailed, Unavailable, Unsupported
+from driver.model.errors import DriverError, StepFailed, StepRefused, StorageFailed, Unavailable, Unsupported
 from driver.model.occurrences import Emit, MetadataFailed
 from driver.model.prepared import ClaimRef, ContainerEdits, Phase, Preparation, PreparedDevice, Record, Step
 from driver.state.cdi_dir import CdiDir
@@ -35,6 +35,17 @@ class Site:
     boot_id: str
     device_metadata: bool
     """Whether claims get device metadata (KEP-5304) from now on; that of claims which have it is kept up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A claim that is about to be prepared."""
+
+    record: Record
+    """Complete if there are no steps; else without what containers get, which is known when the steps are done."""
+    steps: tuple[Step, ...]
+    targets: Sequence[Target]
+    complete: Callable[[Preparation], Record]
 
 
 class Transactions:
@@ -79,10 +90,15 @@ class Transactions:
         grants = preparing.plan(ref, claim, [*ledger.all(), *self._hold_unread(ledger, place)], place)
         if not grants:
             return ()
-        preparation = self._ask(grants)
+        targets = [grant.aim(ref.uid) for grant in grants]
+        steps = self._plan(targets)
+        edits = _NOTHING if steps else self._vendor.prepare(targets)
         documents = self._write_metadata(ledger, ref, claim, grants, place)
-        record = recording.draft(ref, place, grants, preparation, documents, self.site.boot_id)
-        self._carry_out(ledger, record)
+
+        def draft(preparation: Preparation) -> Record:
+            return recording.draft(ref, place, grants, preparation, documents, self.site.boot_id)
+
+        record = self._carry_out(ledger, Draft(draft(edits), steps, targets, draft))
         return record.devices
 
     def agrees(self, record: Record, claim: ResourceClaim) -> bool:
@@ -107,7 +123,7 @@ class Transactions:
         """Undo steps, last first, then remove what a claim has left. Raises `StepFailed`, `StorageFailed`."""
         for step in reversed(steps):
             self._steps(step).undo(step)
-        for name in record.cdi:
+        for name in dict.fromkeys((*record.cdi, cdi.name_file(self.site.driver, record.uid))):
             self._specs.remove(name)
         if record.metadata:
             self._remove_metadata(ledger, record)
@@ -132,15 +148,21 @@ class Transactions:
         With `steps` false nothing is done, and None returned, if hardware would have to be changed.
         """
         grants = preparing.plan_again(record, self._place(inventory))
-        renewed = recording.renew(record, self.site.driver, self._ask(grants), self.site.boot_id)
-        if renewed.steps and not steps:
+        targets = [grant.aim(record.uid) for grant in grants]
+        planned = self._plan(targets)
+        if planned and not steps:
             return None
-        stale = [step for step in record.steps if step not in renewed.steps]
+
+        def draft(preparation: Preparation) -> Record:
+            return recording.renew(record, self.site.driver, preparation, self.site.boot_id)
+
+        edits = _NOTHING if planned or not targets else self._vendor.prepare(targets)
+        stale = [step for step in record.steps if step not in planned]
         if stale:
             ledger.put(recording.interrupted(record))
             for step in reversed(stale):
                 self._steps(step).undo(step)
-        self._carry_out(ledger, renewed)
+        renewed = self._carry_out(ledger, Draft(draft(edits), planned, targets, draft))
         self.restore(renewed)
         return renewed
 
@@ -157,18 +179,21 @@ class Transactions:
             held.append(preparing.hold_unread(uid, devices, cdi.list_devices(text, uid), place))
         return held
 
-    def _ask(self, grants: Sequence[Grant]) -> Preparation:
-        return self._vendor.prepare([grant.target for grant in grants]) if grants else _NOTHING
+    def _plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
+        return self._vendor.plan(targets) if targets and isinstance(self._vendor, Steps) else ()
 
-    def _carry_out(self, ledger: Ledger, record: Record) -> None:
-        """Do what a record says, then keep it. On failure everything is undone and the record is gone."""
+    def _carry_out(self, ledger: Ledger, draft: Draft) -> Record:
+        """Do what is planned, then keep and return the record. On failure everything is undone and the record is gone.
+
+        Before hardware is changed the record says what is about to be; afterwards, what was done.
+        """
         begun: list[Step] = []
+        record = recording.with_steps(draft.record, draft.steps)
         try:
-            if record.steps:
+            if draft.steps:
                 ledger.put(recording.interrupted(record))
-            for step in record.steps:
-                begun.append(step)
-                self._steps(step).run(step)
+                self._run(draft.steps, begun)
+                record = recording.with_steps(draft.complete(self._vendor.prepare(draft.targets, begun)), begun)
             for name, text in record.cdi.items():
                 self._specs.store(name, bytes(text))
             ledger.put(record)
@@ -178,6 +203,17 @@ class Transactions:
             except DriverError as second:
                 raise StepFailed("roll back", f"{second}; it had to be undone because: {error}") from error
             raise
+        return record
+
+    def _run(self, steps: Sequence[Step], begun: list[Step]) -> None:
+        """Run steps; `begun` tells, whatever happens, which may have changed something."""
+        for step in steps:
+            begun.append(step)
+            try:
+                begun[-1] = self._steps(step).run(step, tuple(begun[:-1]))
+            except StepRefused:
+                begun.pop()
+                raise
 
     def _steps(self, step: Step) -> Steps:
         if not isinstance(self._vendor, Steps):

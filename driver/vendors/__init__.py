@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from driver.contract import Create, Roots, Vendor
-from driver.model.errors import DriverError, InvalidInput
+from driver.contract import Create, Daemon, Roots, Runner, Vendor
+from driver.model.errors import DriverError, InvalidInput, Unsupported
+
+
+class NoRunner:
+    """Stands where no daemon may be started: in commands that only look at the hardware."""
+
+    def start(self, daemon: Daemon) -> None:
+        """Refuse."""
+        raise Unsupported(f"daemon {daemon.name}: only the node plugin runs daemons")
+
+    def stop(self, name: str, end: Callable[[], None] | None = None) -> None:  # noqa: ARG002 - it is not asked
+        """Refuse."""
+        raise Unsupported(f"daemon {name}: only the node plugin runs daemons")
 
 
 def names() -> tuple[str, ...]:
@@ -15,9 +27,10 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
-def load(name: str, roots: Roots, options: Mapping[str, str]) -> Vendor:
-    """Import `driver.vendors.<name>` and create its vendor. Raises `DriverError`; `InvalidInput` for an unknown
-    name or option.
+def load(name: str, roots: Roots, options: Mapping[str, str], runner: Runner | None = None) -> Vendor:
+    """Import `driver.vendors.<name>` and create its vendor; without `runner` it cannot start daemons.
+
+    Raises `DriverError`; `InvalidInput` for an unknown name or option.
     """
     if name not in names():
         raise InvalidInput("vendor", name, " or ".join(names()))
@@ -27,7 +40,7 @@ def load(name: str, roots: Roots, options: Mapping[str, str]) -> Vendor:
         allowed = f"a vendor whose folder can be imported and has create(); this one: {describe(error)}"
         raise InvalidInput("vendor", name, allowed) from error
     try:
-        return create(roots, options)
+        return create(roots, options, runner or NoRunner())
     except DriverError:
         raise
     except Exception as error:

@@ -98,7 +98,7 @@ def test_the_kubelet_is_told_requests_without_subrequests() -> None:
 def test_peer_defect_09_share_ids_are_passed_through() -> None:
     first, second = plan(result(device(1), shareID="s1"), result(device(1), shareID="s2"))
     assert (first.share_id, second.share_id) == ("s1", "s2")
-    assert (first.target.share_id, first.target.name) == ("s1", device(1))
+    assert (first.aim("u1").share_id, first.aim("u1").name) == ("s1", device(1))
 
 
 def test_a_device_asked_for_twice_by_one_claim_is_one_grant() -> None:

@@ -147,17 +147,19 @@ class PlainVendor:
     def snapshot(self) -> Snapshot:
         return node_inventory().snapshot
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:  # noqa: ARG002 - steps tell containers nothing
         if self.away:
             raise Unavailable(self.away)
-        steps = tuple(
+        devices = {target.key: self._edit(target) for target in targets}
+        return Preparation(self.common, devices)
+
+    def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
+        return tuple(
             Step(name="hold", arguments={"device": target.name, "part": str(part)})
             for target in targets
             if target.share_id is None and not target.admin_access
             for part in range(self.steps_per_device)
         )
-        devices = {target.name: self._edit(target) for target in targets}
-        return Preparation(self.common, devices, steps)
 
     def _edit(self, target: Target) -> ContainerEdits:
         if self.edits is not None:
@@ -178,11 +180,12 @@ class BenchVendor(PlainVendor):
     """Names of files whose making is refused."""
     fail_undos: set[str] = field(default_factory=set)
 
-    def run(self, step: Step) -> None:
+    def run(self, step: Step, done: Sequence[Step]) -> Step:  # noqa: ARG002 - steps do not depend on each other
         path = self._file(step)
         if path.name in self.fail_runs:
             raise StepFailed(step.name, f"the hardware refuses {path.name}")
         self.disk.write(path, b"held", 0o644, sync=False)
+        return step
 
     def undo(self, step: Step) -> None:
         path = self._file(step)

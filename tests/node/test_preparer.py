@@ -549,11 +549,16 @@ def test_a_repeat_after_a_failed_undo_undoes_also_what_it_does_not_need(bench: B
     assert bench.records()[0].phase is Phase.PREPARED
 
 
-def test_a_vendor_that_wants_steps_it_cannot_do_is_told_so(bench: Bench) -> None:
-    plain = PlainVendor(steps_per_device=1)
-    bench.vendor = plain  # type: ignore[assignment]
+def test_a_vendor_that_cannot_undo_its_steps_any_more_is_told_so(bench: Bench) -> None:
+    bench.vendor.steps_per_device = 1
+    wanted = bench.add(claim("u1", result(device(1))))
+    first = bench.open()
+    assert prepare_one(first, wanted).error == ""
+    first.close()
+    bench.vendor = PlainVendor()  # type: ignore[assignment]
     preparer = bench.open()
-    assert "bench cannot do or undo step hold" in prepare_one(preparer, bench.add(claim("u1", result(device(1))))).error
+    assert "bench cannot do or undo step hold" in preparer.unprepare([wanted])["u1"]
+    assert bench.records(), "nothing is forgotten"
     preparer.close()
 
 

@@ -12,7 +12,7 @@ from driver.model import slices
 from driver.model.devices import Accelerator, Entry, Failure, Inventory, Snapshot
 from driver.model.errors import Unavailable
 from driver.model.occurrences import HardwareScanned, HardwareUnavailable, Occurrence
-from driver.model.prepared import Preparation
+from driver.model.prepared import Preparation, Step
 from driver.node import scanner as scanner_module
 from driver.node.scanner import Scanner
 from tests.fakes.waiting import wait_until
@@ -62,7 +62,7 @@ class Machine:
             raise self.bug
         return Snapshot("machine", None, None, None, tuple(accelerator(i) for i in range(self.count)), self.failures)
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         raise NotImplementedError
 
 

@@ -41,7 +41,7 @@ def load(roots: Roots = ROOTS) -> None:
 
 def test_each_folder_is_a_vendor(write: Write) -> None:
     before = vendors.names()
-    write("def create(roots, options): return None")
+    write("def create(roots, options, runner): return None")
     assert vendors.names() == tuple(sorted([*before, "acme"]))
     load()
 
@@ -68,7 +68,7 @@ def test_a_folder_that_is_no_vendor_says_why(write: Write, code: str, reason: st
 
 
 def test_a_vendor_that_breaks_when_it_is_created_is_named(write: Write) -> None:
-    write("def create(roots, options): return {}['node']")
+    write("def create(roots, options, runner): return {}['node']")
     with pytest.raises(DriverError, match="the vendor acme cannot be used, it is broken: KeyError: 'node'"):
         load()
 
@@ -76,7 +76,7 @@ def test_a_vendor_that_breaks_when_it_is_created_is_named(write: Write) -> None:
 def test_what_a_vendor_says_itself_is_left_as_it_is(write: Write) -> None:
     write(
         "from driver.model.errors import Unavailable\n"
-        "def create(roots, options): raise Unavailable('the library is not there yet')"
+        "def create(roots, options, runner): raise Unavailable('the library is not there yet')"
     )
     with pytest.raises(Unavailable, match=r"^the library is not there yet$"):
         load()

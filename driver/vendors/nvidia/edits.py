@@ -92,7 +92,7 @@ class Planner:
         control = () if files.wsl else self._nodes.control(files.root)
         return Preparation(
             common=self._common(files, control, hook),
-            devices={target.name: plan_device(target, files, self._nodes) for target in targets},
+            devices={target.key: plan_device(target, files, self._nodes) for target in targets},
         )
 
     def _common(self, files: DriverFiles, control: tuple[DeviceNode, ...], hook: str | None) -> ContainerEdits:

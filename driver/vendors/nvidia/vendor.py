@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from driver.contract import Roots, Target
+from driver.contract import Roots, Runner, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, Unavailable
-from driver.model.prepared import Preparation
+from driver.model.prepared import Preparation, Step
 from driver.vendors.nvidia import discovery, nvml
 from driver.vendors.nvidia.driver_files import DriverFiles, Finder
 from driver.vendors.nvidia.edits import Planner, find_hook
@@ -27,7 +27,7 @@ _CDI_HOOK: Final = "cdi-hook"
 _NO_HOOK: Final = "none"
 
 
-def create(roots: Roots, options: Mapping[str, str]) -> Nvidia:
+def create(roots: Roots, options: Mapping[str, str], runner: Runner) -> Nvidia:  # noqa: ARG001 - has no daemons yet
     """Create the vendor; for its options see `parse_options`."""
     return Nvidia(roots, parse_options(options), DynamicLoader())
 
@@ -74,7 +74,7 @@ class Nvidia:
         self._fingerprint.settle(settled=settled)
         return snapshot
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:  # noqa: ARG002 - there are no steps yet
         """Return nodes, driver files and links for one claim; nothing has to be changed for it.
 
         Raises `Unavailable` while the driver, a node or a MIG instance is not there.

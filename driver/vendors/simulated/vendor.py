@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from driver.contract import Roots, Target
+from driver.contract import Roots, Runner, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, StepFailed, Unavailable
 from driver.model.health import HealthEvent
@@ -29,7 +29,7 @@ POWER_ON: Final = "power-on"
 SECONDS_BETWEEN_LOOKS: Final = 0.2
 
 
-def create(roots: Roots, options: Mapping[str, str]) -> Simulated:
+def create(roots: Roots, options: Mapping[str, str], runner: Runner) -> Simulated:  # noqa: ARG001 - has no daemons yet
     """Return the vendor for a machine. Raises `InvalidInput` for an unknown option or node."""
     for option in options:
         if option not in OPTIONS:
@@ -63,17 +63,21 @@ class Simulated:
         """Return the hardware as the file has it now. Raises `Unavailable` (no file) or `InvalidInput` (bad file)."""
         return self._look().snapshot
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
-        """Return a device node and a variable for each device, and the power-on steps if the node asks for them."""
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:  # noqa: ARG002 - power tells containers nothing
+        """Return a device node and a variable for each device."""
         look = self._look()
         prefix = NAME.upper().replace("-", "_")
         return Preparation(
             common=ContainerEdits(env=(f"{prefix}_DRIVER_VERSION={look.snapshot.driver_version}",)),
-            devices={target.name: _edits(target, prefix) for target in targets},
-            steps=tuple(_power_on(target) for target in targets if look.managed_power and not target.admin_access),
+            devices={target.key: _edits(target, prefix) for target in targets},
         )
 
-    def run(self, step: Step) -> None:
+    def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
+        """Return the power-on steps if the node asks for them."""
+        managed = self._look().managed_power
+        return tuple(_power_on(target) for target in targets if managed and not target.admin_access)
+
+    def run(self, step: Step, done: Sequence[Step]) -> Step:  # noqa: ARG002 - one does not depend on the other
         """Power a device on, or find it on. Raises `StepFailed` if it refuses."""
         reason = self._look().power_faults.get(step.arguments["pciAddress"])
         if reason is not None:
@@ -83,6 +87,7 @@ class Simulated:
             (self._power / step.arguments["switch"]).touch()
         except OSError as error:
             raise StepFailed(step.name, f"{self._power}: {error.strerror}") from error
+        return step
 
     def undo(self, step: Step) -> None:
         """Power a device off, or find it off; needs nothing but the step."""

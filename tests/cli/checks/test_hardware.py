@@ -15,7 +15,7 @@ from driver.cli.checks.hardware import Hardware, see
 from driver.contract import Target
 from driver.model.devices import Failure, Snapshot
 from driver.model.errors import Unavailable
-from driver.model.prepared import ContainerEdits, DeviceNode, Mount, Preparation
+from driver.model.prepared import ContainerEdits, DeviceNode, Mount, Preparation, Step
 from driver.settings import Settings
 from tests.fakes import hardware
 
@@ -37,7 +37,7 @@ class Acme:
     def snapshot(self) -> Snapshot:
         return Snapshot("acme", None, None, None, (hardware.accelerator(),))
 
-    def prepare(self, targets: Sequence[Target]) -> Preparation:
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:  # noqa: ARG002 - there are no steps
         if self._error:
             raise Unavailable(self._error)
         return Preparation(common=ContainerEdits(), devices={target.name: self._edits for target in targets})

@@ -93,7 +93,7 @@ def test_a_container_is_told_the_identity_of_what_it_got(tmp_path: Path) -> None
 
 def test_devices_that_are_always_on_need_no_steps(tmp_path: Path) -> None:
     vendor = create(tmp_path, node="l40s")
-    assert vendor.prepare(aim(vendor)).steps == ()
+    assert vendor.plan(aim(vendor)) == ()
 
 
 def power(folder: Path) -> set[str]:
@@ -103,11 +103,11 @@ def power(folder: Path) -> set[str]:
 def test_managed_devices_are_powered_on_and_off(tmp_path: Path) -> None:
     vendor = create(tmp_path, node="t4")
     targets = aim(vendor)
-    steps = vendor.prepare(targets).steps
+    steps = vendor.plan(targets)
     assert [step.name for step in steps] == ["power-on", "power-on"]
     assert power(tmp_path) == set()
     for step in steps:
-        vendor.run(step)
+        vendor.run(step, ())
     assert power(tmp_path) == {target.accelerator.uuid for target in targets}
     vendor.undo(steps[0])
     assert power(tmp_path) == {targets[1].accelerator.uuid}
@@ -115,14 +115,14 @@ def test_managed_devices_are_powered_on_and_off(tmp_path: Path) -> None:
 
 def test_looking_on_needs_no_power(tmp_path: Path) -> None:
     vendor = create(tmp_path, node="t4")
-    assert vendor.prepare(aim(vendor, admin_access=True)).steps == ()
+    assert vendor.plan(aim(vendor, admin_access=True)) == ()
 
 
 def test_one_share_does_not_power_off_another(tmp_path: Path) -> None:
     vendor = create(tmp_path, node="t4")
-    (one, *_), (other, *_) = (vendor.prepare(aim(vendor, share_id=share)).steps for share in ("a", "b"))
-    vendor.run(one)
-    vendor.run(other)
+    (one, *_), (other, *_) = (vendor.plan(aim(vendor, share_id=share)) for share in ("a", "b"))
+    vendor.run(one, ())
+    vendor.run(other, ())
     vendor.undo(one)
     assert power(tmp_path) == {other.arguments["switch"]}
 
@@ -132,9 +132,9 @@ def test_a_step_says_why_it_failed(tmp_path: Path) -> None:
     device = {"model": "t4", "pciAddress": "0000:3b:00.0", "powerFault": "the fan does not turn"}
     path.write_text(json.dumps({"driverVersion": "1.0.0", "managedPower": True, "devices": [device]}))
     vendor = create(tmp_path, node=str(path))
-    (step,) = vendor.prepare(aim(vendor)).steps
+    (step,) = vendor.plan(aim(vendor))
     with pytest.raises(StepFailed, match="step power-on: the fan does not turn"):
-        vendor.run(step)
+        vendor.run(step, ())
     vendor.undo(step)
     assert power(tmp_path) == set()
 
@@ -142,9 +142,9 @@ def test_a_step_says_why_it_failed(tmp_path: Path) -> None:
 def test_a_step_that_cannot_be_written_down_failed(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     vendor = create(tmp_path, node="t4")
-    step = vendor.prepare(aim(vendor)).steps[0]
+    step = vendor.plan(aim(vendor))[0]
     with pytest.raises(StepFailed, match="Not a directory"):
-        vendor.run(step)
+        vendor.run(step, ())
 
 
 def test_undoing_needs_neither_the_file_nor_the_device(tmp_path: Path) -> None:
