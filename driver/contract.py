@@ -80,7 +80,7 @@ class Vendor(Protocol):
     def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """Say what containers of one claim get, once its steps are `done` (as `Steps.run` returned them).
 
-        Changes nothing; the answer depends on the arguments and the driver only. Raises `Unavailable` or `InvalidInput`.
+        Changes nothing; depends on the arguments and the driver only. Raises `Unavailable` or `InvalidInput`.
         """
 
 
