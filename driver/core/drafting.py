@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from driver.core import configs, proofreading, replicating, suggesting
+from driver.core import proofreading, quoting, replicating, suggesting
 from driver.model.errors import InvalidInput
 from driver.model.objects import ObjectMeta
 from driver.model.requests import ClaimSpec, ClassSpec, DeviceClass, ResourceClaimTemplate
@@ -174,7 +174,7 @@ def _decode(document: Mapping[str, object], decoder: msgspec.json.Decoder[_T], p
         allowed, _, field = str(error).partition(" - at `")
         path = field.rstrip("`").removeprefix("$.")
         where = f"document {place[0]}{': ' if path else ''}{path}"
-        value = configs.shorten(str(_find(document, path)))
+        value = quoting.shorten(str(_find(document, path)))
         raise InvalidInput(where, value, allowed or "what Kubernetes takes there") from error
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import inspect
 
-from driver.core import configs, suggesting
+from driver.core import quoting, suggesting
 from driver.model.errors import InvalidInput
 from driver.model.requests import ALL, EXACT_COUNT, ClaimSpec, Constraint, DeviceRequest, Request
 from driver.model.workloads import ClaimReference, Workload
@@ -46,7 +46,7 @@ def _refuse(value: object, kind: inspect.Type, path: str) -> None:
 def _unknown(path: str, name: str, value: object, known: Mapping[str, inspect.Type]) -> InvalidInput:
     nearest = suggesting.find_nearest(name, known)
     hint = f" ({nearest} was probably meant)" if nearest else ""
-    return InvalidInput(path, configs.shorten(str(value)), f"only the fields {', '.join(sorted(known))}{hint}")
+    return InvalidInput(path, quoting.shorten(str(value)), f"only the fields {', '.join(sorted(known))}{hint}")
 
 
 def check(spec: ClaimSpec, path: str) -> ClaimSpec:

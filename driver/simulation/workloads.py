@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from driver.core import sharing
-from driver.core.configs import ALLOCATION_POLICY
+from driver.core.configuring.documents import ALLOCATION_POLICY
 from driver.model import quantities, vocabulary
 from driver.model.published import Attribute, PublishedDevice
 from driver.model.requests import Constraint, DeviceRequest, Request
