@@ -59,6 +59,8 @@ class Model(File, frozen=True):
     multiprocessors: Positive | None = None
     link: LinkKind | None = None
     profiles: dict[str, Profile] = {}
+    mode_switch: Literal["live", "reset"] = "live"
+    """Whether partition mode can be switched at once or takes effect with a reset of the device."""
 
 
 class FabricMembership(File, frozen=True):
@@ -73,7 +75,9 @@ class Device(File, frozen=True):
 
     `links`: `switches` (to the node's own), `fabric` (to switches outside the node) or a number per peer.
     `partitions`: placements per profile; present, even if empty, means that the device is in partition mode.
-    `failure`: it is there and does not answer, for this reason. `power_fault`: it refuses to be powered on.
+    `mode_switch`: as in its model, unless it says otherwise here. `pending_mode`: what partition mode was switched to
+    and becomes with the next reset. `failure`: it is there and does not answer, for this reason. `power_fault`: it
+    refuses to be powered on.
     """
 
     model: str
@@ -83,6 +87,8 @@ class Device(File, frozen=True):
     links: Literal["switches", "fabric"] | dict[PciAddress, Positive] = {}
     inactive_links: tuple[Count, ...] = ()
     partitions: dict[str, tuple[Count, ...]] | None = None
+    mode_switch: Literal["live", "reset"] | None = None
+    pending_mode: Literal["enabled", "disabled"] | None = None
     failure: str | None = None
     power_fault: str | None = None
     extra: dict[str, str | int | bool] = {}

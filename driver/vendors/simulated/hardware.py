@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
-from driver.model.devices import Accelerator, Fabric, Failure, Link, Partition, Remote, Snapshot
+from driver.model.devices import Accelerator, Fabric, Failure, Link, Partition, Profile, Remote, Snapshot
 from driver.model.errors import InvalidInput
 
 from . import files
@@ -77,9 +77,37 @@ def _accelerator(node: files.Node, device: files.Device, index: int, seed: str) 
         fabric=Fabric(node.fabric.cluster_uuid, node.fabric.clique) if node.fabric else None,
         partitioned=device.partitions is not None,
         partitions=tuple(_partitions(device, model, identity)),
+        profiles=tuple(_profile(name, profile) for name, profile in model.profiles.items()),
+        partition_fault=_find_fault(device, model),
         type=model.type,
         extra=device.extra,
     )
+
+
+def _profile(name: str, profile: files.Profile) -> Profile:
+    return Profile(
+        name=name,
+        size=profile.size,
+        placements=profile.placements,
+        memory_bytes=profile.memory_mib * MEBIBYTE,
+        multiprocessors=profile.multiprocessors,
+        copy_engines=profile.copy_engines,
+        decoders=profile.decoders,
+        encoders=profile.encoders,
+        jpeg_engines=profile.jpeg_engines,
+        ofa_engines=profile.ofa_engines,
+    )
+
+
+def _find_fault(device: files.Device, model: files.Model) -> str | None:
+    """Return why partition mode cannot be switched now."""
+    if not model.profiles:
+        return None
+    if device.pending_mode is not None:
+        return f"the device requires a reset: partition mode is to be {device.pending_mode}"
+    if (device.mode_switch or model.mode_switch) == "reset":
+        return "partition mode of this model is switched with a reset of the device"
+    return None
 
 
 def _links(node: files.Node, device: files.Device, model: files.Model) -> Iterator[Link]:
@@ -148,4 +176,5 @@ def _partitions(device: files.Device, model: files.Model, identity: str) -> Iter
             encoders=profile.encoders,
             jpeg_engines=profile.jpeg_engines,
             ofa_engines=profile.ofa_engines,
+            size=profile.size,
         )

@@ -29,9 +29,14 @@ def find(snapshot: Snapshot, address: str) -> Accelerator:
 
 
 def without_identity(accelerator: Accelerator) -> Accelerator:
-    """Leave out what a simulation cannot know: UUIDs, handles; and the cores that NVML keeps quiet in MIG mode."""
-    partitions = tuple(dataclasses.replace(part, uuid="", handle={}) for part in accelerator.partitions)
-    changes = {"multiprocessors": None} if accelerator.partitioned else {}
+    """Leave out what a simulation cannot know: UUIDs, handles; and the cores that NVML keeps quiet in MIG mode.
+
+    What the vendor does not tell yet is left out, too: sizes of partitions, profiles.
+    """
+    partitions = tuple(dataclasses.replace(part, uuid="", size=None, handle={}) for part in accelerator.partitions)
+    changes: dict[str, object] = {"profiles": (), "partition_fault": None}
+    if accelerator.partitioned:
+        changes["multiprocessors"] = None
     return dataclasses.replace(accelerator, uuid="", handle={}, partitions=partitions, **changes)  # type: ignore[arg-type]
 
 

@@ -39,6 +39,7 @@ def bandwidths(snapshot: Snapshot) -> set[int | None]:
         ("hgx-b200", {"0000-1b-00-0": 8}, 900),
         ("a100-mesh", {"0000-01-00-0": 4}, 300),
         ("nvl72-tray", {"0008-01-00-0": 4}, 900),
+        ("hgx-h100-16", {"0000-1b-00-0": 16}, 450),
         ("l40s", {None: 8}, None),
         ("t4", {None: 2}, None),
         ("hgx-h100-mig", {None: 56}, None),
@@ -132,3 +133,39 @@ def test_a_device_that_fails_keeps_its_index_and_leaves_the_others_theirs() -> N
 
 def test_an_empty_node_is_a_node() -> None:
     assert look("t4", devices=()).snapshot.accelerators == ()
+
+
+def test_what_a_model_can_be_partitioned_into_is_told_in_and_out_of_partition_mode() -> None:
+    parted, *_, plain = look("a100-mig").snapshot.accelerators
+    assert parted.partitioned
+    assert not plain.partitioned
+    assert parted.profiles == plain.profiles
+    by_name = {profile.name: profile for profile in plain.profiles}
+    assert by_name["3g.40gb"].placements == (0, 4)
+    assert by_name["3g.40gb"].size == 4
+    assert by_name["7g.80gb"].memory_bytes == 80896 * hardware.MEBIBYTE
+    assert {device.profiles for device in look("l40s").snapshot.accelerators} == {()}
+
+
+def test_partitions_say_how_many_memory_slices_they_occupy() -> None:
+    mixed = look("a100-mig").snapshot.accelerators[1]
+    assert [(part.placement, part.size) for part in mixed.partitions] == [(0, 4), (4, 2), (6, 1)]
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "fault"),
+    [
+        ("hgx-h100", {}, None),
+        ("l40s", {}, None),
+        ("hgx-a100-mig", {}, "partition mode of this model is switched with a reset of the device"),
+        ("hgx-a100-mig", {"mode_switch": "live"}, None),
+        ("hgx-h100", {"mode_switch": "reset"}, "partition mode of this model is switched with a reset of the device"),
+        ("hgx-h100", {"pending_mode": "enabled"}, "the device requires a reset: partition mode is to be enabled"),
+        ("l40s", {"pending_mode": "enabled"}, None),
+    ],
+)
+def test_why_partition_mode_cannot_be_switched_is_told(node: str, changes: dict[str, str], fault: str | None) -> None:
+    path = files.find_node(node)
+    first, *others = files.parse_node(path, files.read(path)).devices
+    devices = (msgspec.structs.replace(first, **changes), *others)
+    assert look(node, devices=devices).snapshot.accelerators[0].partition_fault == fault
