@@ -92,11 +92,11 @@ class Steps(Protocol):
         """Say which steps have to be run, in order, before the targets of one claim can be used. Changes nothing.
 
         A planned step must carry all that undoing needs should `run` be interrupted: it is written down before it is
-        run. Raises `InvalidInput` or `Unsupported` if the targets cannot be had in this way.
+        run. One with a key gives way to the one that another claim has run. Raises `InvalidInput` or `Unsupported`.
         """
 
     def run(self, step: Step, done: Sequence[Step]) -> Step:
-        """Do it, or find it done; return it with what was learnt (identities) for undoing it and for `prepare`.
+        """Do it, or find it done; return it with the facts that undoing it and `prepare` need (identities).
 
         `done` are the claim's earlier steps, as returned. Raises `StepFailed`, then the driver undoes this and all
         earlier steps, or `StepRefused` if this step has changed nothing: then only the earlier ones.

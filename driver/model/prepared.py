@@ -69,11 +69,25 @@ class Step(Frozen, frozen=True):
 
     name: str
     arguments: dict[str, str] = {}
+    """What is to be done: the same for every claim that shares the change."""
+    facts: dict[str, str] = {}
+    """What was found when it was planned (the value before) and learnt when it was run (identities), for undoing it
+    and for edits. A claim that shares the change takes them over."""
     key: str = ""
-    """What it changes, if claims may share the change: steps with one key in the records of several claims are run
-    once and undone with the last of them."""
+    """What it changes, if claims may share the change: steps with one key in the records of several claims are one
+    change, undone with the last of them. Planned also where nothing is left to do, because it counts the claim in."""
     upkeep: bool = False
     """It needs a process of the plugin's to hold (a daemon), so it is run again whenever the plugin starts."""
+
+
+PARTITION: Final = "partition"
+"""Name of the step that makes a partition, for all vendors: the driver has to tell partitions it made from others.
+
+Arguments `pciAddress`, `profile`, `placement`; facts `present` (UUIDs of the partitions that were on the accelerator
+when it was planned, with a space between them) and, once it was run, `uuid`.
+"""
+PARTITION_MODE: Final = "partition-mode"
+"""Name of the step that switches an accelerator into partition mode; its key is the accelerator's. Facts: `before`."""
 
 
 @dataclass(frozen=True, slots=True)
