@@ -64,6 +64,11 @@ class Settings:
         "devices carry the taint accel-dra.dev/controller-only). Never two at a time.",
         allowed=("scheduler", "controller"),
     )
+    passthrough: bool = setting(
+        False,
+        "Also offer whole devices to virtual machines (type vfio), where the IOMMU allows it. A claim for one takes "
+        "the device from its driver and gives it to vfio-pci until the claim is released.",
+    )
     device_metadata: bool = setting(True, "Write device metadata files into containers (KEP-5304).")
     scan_interval: float = setting(
         2.0, "Seconds between looks for hot-plug and driver reloads (cheap: a few small files)."

@@ -1,0 +1,352 @@
+"""Devices are handed to vfio-pci and given back, whatever the kernel, other people and crashes do meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from driver.contract import Target
+from driver.core import passthrough
+from driver.model.errors import StepFailed, StepRefused
+from driver.model.passthrough import DRIVER, Function, View
+from driver.model.prepared import Step
+from driver.passthrough.binding import Passthrough
+from tests.fakes.hardware import accelerator, snapshot
+from tests.fakes.pci import AUDIO, BRIDGE, FakeKernel, Machine
+
+ONE, SOUND, TWO, PORT = "0000:1a:00.0", "0000:1a:00.1", "0000:3b:00.0", "0000:19:00.0"
+ORIGINAL = {PORT: ("pcieport", None), ONE: ("gpud", None), SOUND: ("sound", None), TWO: ("gpud", None)}
+HANDED_OVER = {**ORIGINAL, ONE: (DRIVER, DRIVER), SOUND: (DRIVER, DRIVER)}
+
+
+class Rig:
+    """A machine with two accelerators; the first has a sound function and shares its group with a bridge."""
+
+    def __init__(self, root: Path) -> None:
+        self.machine = Machine(root / "sys").build("gpud", "sound", "pcieport", DRIVER)
+        self.machine.add(PORT, "27", kind=BRIDGE, native="pcieport")
+        self.machine.add(ONE, "27")
+        self.machine.add(SOUND, "27", kind=AUDIO, native="sound")
+        self.machine.add(TWO, "31")
+        self.kernel = FakeKernel(self.machine)
+        self.passthrough = self.open()
+
+    def open(self, seconds: float = 0.1) -> Passthrough:
+        """Return what another process of the plugin has."""
+        return Passthrough(str(self.machine.root), kernel=self.kernel, seconds=seconds)
+
+    def plan(self, address: str = ONE) -> Step:
+        found = snapshot(accelerator(ONE), accelerator(TWO, index=1))
+        device = next(each for each in found.accelerators if each.pci_address == address)
+        target = Target("vfio", device, None, admin_access=False, share_id=None)
+        return passthrough.plan(target, found, self.passthrough.look([ONE, TWO]))
+
+    def refuse(self, step: Step, why: str) -> None:
+        """See that a step is refused and nothing was touched."""
+        before, changes = self.machine.state(), len(self.kernel.changes)
+        with pytest.raises(StepRefused) as refused:
+            self.passthrough.run(step)
+        assert str(refused.value) == f"step vfio-bind: {why}"
+        assert self.machine.state() == before
+        assert len(self.kernel.changes) == changes
+
+    def fail(self, step: Step, why: str) -> None:
+        """See that a step fails for this reason, and that undoing it leads back."""
+        with pytest.raises(StepFailed) as failed:
+            self.passthrough.run(step)
+        assert not isinstance(failed.value, StepRefused)
+        assert str(failed.value) == f"step vfio-bind: {why}"
+
+    def refuse_to_undo(self, step: Step, why: str) -> None:
+        with pytest.raises(StepFailed) as failed:
+            self.passthrough.undo(step)
+        assert str(failed.value) == f"step vfio-bind: {why}"
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_a_look_finds_groups_classes_and_drivers(rig: Rig) -> None:
+    view = rig.passthrough.look([ONE, TWO, "0000:ff:00.0"])
+    assert view.loaded
+    assert set(view.groups) == {ONE, TWO}
+    group = view.groups[ONE]
+    assert group is not None
+    assert group.number == "27"
+    assert group.functions == (
+        Function(PORT, BRIDGE, 0x10DE, 0x2330, "pcieport"),
+        Function(ONE, 0x030200, 0x10DE, 0x2330, "gpud"),
+        Function(SOUND, AUDIO, 0x10DE, 0x2330, "sound"),
+    )
+
+
+def test_a_look_at_a_machine_without_iommu_or_sysfs_is_no_error(rig: Rig, tmp_path: Path) -> None:
+    rig.machine.add("0000:5e:00.0", None)
+    rig.machine.unload(DRIVER)
+    assert rig.passthrough.look(["0000:5e:00.0"]) == View(False, {"0000:5e:00.0": None})
+    assert Passthrough(str(tmp_path / "nothing")).look([ONE]) == View()
+
+
+def test_a_look_tells_virtual_functions_and_overrides(rig: Rig) -> None:
+    (rig.machine.device(TWO) / "sriov_numvfs").write_text("16\n")
+    rig.machine.set_override(TWO, "gpud")
+    group = rig.passthrough.look([TWO]).groups[TWO]
+    assert group is not None
+    assert (group.functions[0].virtual_functions, group.functions[0].override) == (16, "gpud")
+
+
+def test_the_fingerprint_changes_with_drivers_and_groups_only(rig: Rig) -> None:
+    first = rig.passthrough.fingerprint([ONE, TWO])
+    assert rig.passthrough.fingerprint([ONE, TWO]) == first
+    rig.passthrough.run(rig.plan())
+    second = rig.passthrough.fingerprint([ONE, TWO])
+    rig.machine.unload(DRIVER)
+    third = rig.passthrough.fingerprint([ONE, TWO])
+    assert len({first, second, third}) == 3
+
+
+def test_a_device_is_handed_over_with_its_functions_and_given_back(rig: Rig) -> None:
+    step = rig.plan()
+    done = rig.passthrough.run(step)
+    assert rig.machine.state() == HANDED_OVER, "the bridge stays"
+    assert msgspec.json.decode(done.arguments["nodes"]) == ["/dev/vfio/vfio", "/dev/vfio/27"]
+    assert {**done.arguments, "nodes": ""} == {**step.arguments, "nodes": ""}
+    rig.passthrough.undo(done)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_the_kernels_newer_nodes_are_given_too_where_it_has_them(rig: Rig) -> None:
+    (rig.machine.root / "class" / "misc" / "iommu").mkdir()
+    for number, address in enumerate((ONE, SOUND)):
+        folder = rig.machine.device(address) / "vfio-dev" / f"vfio{number}"
+        folder.mkdir(parents=True)
+        (folder / "dev").write_text(f"511:{number}\n")
+    assert msgspec.json.decode(rig.passthrough.run(rig.plan()).arguments["nodes"]) == [
+        "/dev/vfio/vfio",
+        "/dev/vfio/27",
+        "/dev/iommu",
+        "/dev/vfio/devices/vfio0",
+        "/dev/vfio/devices/vfio1",
+    ]
+
+
+def test_running_and_undoing_twice_changes_nothing_more(rig: Rig) -> None:
+    step = rig.plan()
+    done = rig.passthrough.run(step)
+    changes = list(rig.kernel.changes)
+    assert rig.passthrough.run(step) == done
+    assert rig.kernel.changes == changes
+    rig.passthrough.undo(done)
+    changes = list(rig.kernel.changes)
+    rig.passthrough.undo(done)
+    assert rig.kernel.changes == changes
+
+
+def test_a_function_without_a_driver_is_without_one_again(rig: Rig) -> None:
+    rig.machine.unbind(SOUND)
+    step = rig.plan()
+    rig.passthrough.run(step)
+    assert rig.machine.state() == HANDED_OVER
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == {**ORIGINAL, SOUND: (None, None)}
+
+
+def test_an_override_of_somebody_else_is_there_again(rig: Rig) -> None:
+    rig.machine.set_override(ONE, "gpud")
+    step = rig.plan()
+    rig.passthrough.run(step)
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == {**ORIGINAL, ONE: ("gpud", "gpud")}
+
+
+def test_a_boot_leaves_nothing_to_undo(rig: Rig) -> None:
+    """The kernel has bound everything anew, and overrides are gone."""
+    rig.passthrough.undo(rig.plan())
+    assert rig.machine.state() == ORIGINAL
+    assert rig.kernel.changes == []
+
+
+def test_a_missing_kernel_driver_is_said_and_not_loaded(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.unload(DRIVER)
+    rig.refuse(step, "the kernel driver vfio-pci is not loaded (modprobe vfio-pci on the node)")
+
+
+def test_a_device_that_is_gone_before_is_refused(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.remove(ONE)
+    rig.refuse(step, f"{ONE} has vanished from the PCI bus")
+    rig.passthrough.undo(step)
+
+
+def test_a_device_of_another_group_than_planned_is_refused(rig: Rig) -> None:
+    step = rig.plan()
+    moved = msgspec.structs.replace(step, arguments={**step.arguments, "group": "3"})
+    rig.refuse(moved, f"{ONE} is in IOMMU group 27 now, and was in 3")
+
+
+def test_a_device_that_somebody_else_has_bound_to_vfio_is_not_touched_and_named(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.unbind(ONE)
+    rig.machine.bind(ONE, DRIVER)
+    rig.refuse(step, f"{ONE} is bound to vfio-pci by somebody else")
+    before = rig.machine.state()
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == before
+    with pytest.raises(StepRefused, match=f"{ONE} is bound to vfio-pci by somebody else"):
+        rig.plan()
+
+
+def test_a_device_that_got_another_driver_meanwhile_is_refused_and_left(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.load("other")
+    rig.machine.unbind(SOUND)
+    rig.machine.bind(SOUND, "other")
+    rig.refuse(step, f"{SOUND} is bound to other now, and was bound to sound")
+    rig.passthrough.undo(step)
+    assert rig.machine.driver(SOUND) == "other"
+
+
+def test_a_device_in_use_that_the_kernel_refuses_to_take_is_rolled_back(rig: Rig) -> None:
+    step = rig.plan()
+    rig.kernel.refuse = {("unbind", SOUND): errno.EBUSY}
+    rig.fail(step, f"the kernel does not take {SOUND} from sound: Device or resource busy")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_a_device_in_use_that_the_kernel_waits_for_is_given_back_once_it_is_free(rig: Rig) -> None:
+    """The kernel goes on taking it, whatever we do: undoing has to come after that, also in another process."""
+    step = rig.plan()
+    free = rig.kernel.in_use[ONE] = threading.Event()
+    rig.fail(
+        step,
+        f"{ONE} is in use: the kernel has not managed to take {ONE} from gpud within 0.1 s, and is still at it",
+    )
+    busy = f"{ONE} is in use: the kernel is still taking it from gpud"
+    rig.refuse_to_undo(step, busy)
+    rig.refuse(step, busy)
+    group = rig.passthrough.look([ONE]).groups[ONE]
+    assert group is not None
+    assert [each.settled for each in group.functions] == [True, False, True]
+    rig.passthrough = rig.open()
+    rig.refuse_to_undo(step, busy)
+    free.set()
+    rig.open(seconds=5).undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_a_virtual_machine_that_still_has_the_device_keeps_it_until_it_ends(rig: Rig) -> None:
+    step = rig.plan()
+    rig.passthrough.run(step)
+    free = rig.kernel.in_use[ONE] = threading.Event()
+    why = f"{ONE} is in use: the kernel has not managed to take {ONE} from vfio-pci within 0.1 s, and is still at it"
+    rig.refuse_to_undo(step, why)
+    assert rig.machine.state()[SOUND] == ORIGINAL[SOUND], "the others are given back"
+    free.set()
+    rig.open(seconds=5).undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_a_device_that_the_kernel_does_not_bind_is_rolled_back(rig: Rig) -> None:
+    step = rig.plan()
+    rig.kernel.ignore = {("drivers_probe", SOUND)}
+    why = f"the kernel has not bound {SOUND} to vfio-pci, nor to another driver; the kernel's log says why"
+    rig.fail(step, why)
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_a_device_that_another_driver_takes_is_left_with_it(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.load("other")
+    rig.kernel.instead = {ONE: "other"}
+    rig.fail(step, f"the kernel has not bound {ONE} to vfio-pci; it is bound to other")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == {**ORIGINAL, ONE: ("other", None)}, "somebody else's decision, without our override"
+
+
+def test_a_write_that_has_no_effect_is_found_out(rig: Rig) -> None:
+    step = rig.plan()
+    rig.kernel.ignore = {("unbind", ONE)}
+    rig.fail(step, f"the kernel has not taken {ONE} from gpud")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+@pytest.mark.parametrize("moment", ["driver_override", "unbind", "drivers_probe"])
+def test_a_device_that_vanishes_meanwhile_leaves_the_rest_as_it_was(rig: Rig, moment: str) -> None:
+    step = rig.plan()
+    rig.kernel.vanish = {(moment, SOUND)}
+    rig.fail(step, f"{SOUND} has vanished from the PCI bus")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == {address: state for address, state in ORIGINAL.items() if address != SOUND}
+
+
+@pytest.mark.parametrize("moment", ["unbind", "driver_override", "bind"])
+def test_a_device_that_vanishes_while_it_is_given_back_is_done_at_the_next_try(rig: Rig, moment: str) -> None:
+    step = rig.plan()
+    rig.passthrough.run(step)
+    rig.kernel.vanish = {(moment, SOUND)}
+    rig.refuse_to_undo(step, f"{SOUND} has vanished from the PCI bus")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == {address: state for address, state in ORIGINAL.items() if address != SOUND}
+
+
+def test_a_former_driver_that_is_gone_is_named_and_waited_for(rig: Rig) -> None:
+    step = rig.plan()
+    rig.passthrough.run(step)
+    rig.machine.unload("gpud")
+    why = f"{ONE} has no driver now: gpud, which it had, is not loaded any more"
+    rig.refuse_to_undo(step, why)
+    rig.refuse_to_undo(step, why)
+    assert rig.machine.state()[ONE] == (None, None)
+    rig.machine.load("gpud")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_a_former_driver_that_does_not_take_it_back_is_named(rig: Rig) -> None:
+    step = rig.plan()
+    rig.passthrough.run(step)
+    rig.kernel.refuse = {("bind", ONE): errno.EIO}
+    rig.refuse_to_undo(step, f"the kernel does not give {ONE} back to gpud: Input/output error")
+    rig.kernel.refuse = {}
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_no_device_node_is_a_failure(rig: Rig) -> None:
+    step = rig.plan()
+    rig.machine.makes_nodes = False
+    rig.fail(step, "the kernel has made no device node for IOMMU group 27")
+    rig.passthrough.undo(step)
+    assert rig.machine.state() == ORIGINAL
+
+
+def test_two_devices_are_handed_over_at_the_same_time(rig: Rig) -> None:
+    steps = [rig.plan(ONE), rig.plan(TWO)]
+    patient = rig.open(seconds=5)
+    for act in (patient.run, patient.undo):
+        threads = [threading.Thread(target=call(act, step)) for step in steps]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected = ORIGINAL if act == patient.undo else {**HANDED_OVER, TWO: (DRIVER, DRIVER)}
+        assert rig.machine.state() == expected
+
+
+def call(act: Callable[[Step], object], step: Step) -> Callable[[], None]:
+    return lambda: void(act(step))
+
+
+def void(_: object) -> None:
+    """Drop a result."""
