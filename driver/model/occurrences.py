@@ -188,6 +188,31 @@ class HealthReported:
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonStarted:
+    """A daemon of the vendor's runs and is ready; `how`: started, found (since an earlier process), again."""
+
+    daemon: str
+    pid: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonEnded:
+    """A daemon that shall run does not, for `reason`; it is started again in `retry_in` seconds."""
+
+    daemon: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped:
+    """A daemon was ended because nobody needs it any more."""
+
+    daemon: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeadershipChanged:
     """Our controller leads now, or does not any more; `holder` is who was last seen with the lease."""
 
@@ -268,6 +293,9 @@ Occurrence = (
     | RegistryAwaited
     | HealthReported
     | HealthUnavailable
+    | DaemonStarted
+    | DaemonEnded
+    | DaemonStopped
     | LeadershipChanged
     | ClaimAllocated
     | AllocationFailed

@@ -7,7 +7,7 @@
 
 `accel-dra plugin` runs it until it is told to end. Start order: look at the hardware and publish at once; meanwhile
 repair what the last run left; register with the kubelet last, so that every call finds a consistent node. Stop order:
-withdraw the registration, finish calls, stop. Slices are left in place for the next instance.
+withdraw the registration, finish calls, stop. Slices and daemons of the vendor are left for the next instance.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from driver.contract import Health, Vendor
 from driver.core import inventory as inventories
 from driver.core.fencing import Authority
 from driver.core.settling import Instance
+from driver.daemons.supervisor import Supervisor
 from driver.kube import access, claims, slices
 from driver.kube.client import Client
 from driver.kube.events import EventWriter
@@ -36,7 +37,7 @@ from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory, Snapshot
-from driver.model.occurrences import Registered, RegistryAwaited
+from driver.model.occurrences import Occurrence, Registered, RegistryAwaited
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
 from driver.node.publishing import Place
@@ -72,7 +73,8 @@ class Plugin:
         self._accepted = threading.Event()
         self._restored = False
         self._metrics = Metrics()
-        vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
+        self._daemons = Supervisor(Path(settings.records_root) / "daemons", self._tell)
+        vendor = self._load_vendor()
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
         self._events = EventWriter(self._client, settings.driver_name, settings.node_name, emit=logs.log_occurrence)
         self._teller = Teller(settings.node_name, self._metrics, self._events)
@@ -150,6 +152,7 @@ class Plugin:
         self._stopping.set()
         self._servers.stop(_GRACE_SECONDS)
         self._preparer.close()
+        self._daemons.close()
         if self._watchdog:
             self._watchdog.stop()
         self._scanner.stop()
@@ -158,6 +161,15 @@ class Plugin:
         if self._endpoint:
             self._endpoint.stop()
         self._client.close()
+
+    def _tell(self, occurrence: Occurrence) -> None:
+        """For parts that are made before the teller; they have nothing to tell until they are used."""
+        self._teller.tell(occurrence)
+
+    def _load_vendor(self) -> Vendor:
+        settings = self._settings
+        options = settings_module.vendor_options(settings)
+        return vendors.load(settings.vendor, settings.roots, options, self._daemons)
 
     def _make_scanner(self, vendor: Vendor) -> Scanner:
         return Scanner(

@@ -12,6 +12,7 @@ from typing import Final
 from driver.kube.events import EventWriter, Happening, Regarding
 from driver.model.occurrences import (
     AuthorityPublished,
+    DaemonEnded,
     DevicesWithheld,
     HardwareScanned,
     HealthReported,
@@ -67,12 +68,12 @@ def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
     match occurrence:
         case RecordQuarantined():
             return [("RecordQuarantined", f"{occurrence.path} was set aside: {occurrence.reason}")]
-        case HardwareScanned():
-            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.omitted]
-        case DevicesWithheld():
-            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in occurrence.devices]
+        case HardwareScanned(omitted=devices) | DevicesWithheld(devices=devices):
+            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in devices]
         case AuthorityPublished() if occurrence.fell_back:
             return [("AuthorityFellBack", _FELL_BACK)]
+        case DaemonEnded():
+            return [("DaemonEnded", f"{occurrence.daemon}: {occurrence.reason}")]
         case HealthReported() if occurrence.severity != "healthy":
             return [("DeviceFault", f"{occurrence.device}: {occurrence.cause}: {occurrence.message}")]
         case _:

@@ -83,6 +83,9 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.RegistryAwaited: "waiting for the kubelet's registration folder; is --kubelet-registry-dir right?",
     occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",
     occurrences.HealthReported: "health of a device changed",
+    occurrences.DaemonStarted: "a daemon of the hardware's runs",
+    occurrences.DaemonEnded: "a daemon of the hardware's ended, starting it again",
+    occurrences.DaemonStopped: "a daemon of the hardware's was ended, nobody needs it any more",
     occurrences.LeadershipChanged: "leadership changed",
     occurrences.ClaimAllocated: "claim allocated",
     occurrences.AllocationFailed: "an allocation could not be written, deciding again",
@@ -125,6 +128,7 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.FieldsDropped()
             | occurrences.MetadataFailed()
             | occurrences.HealthUnavailable()
+            | occurrences.DaemonEnded()
             | occurrences.StaleClaimReleased()
             | occurrences.AllocationFailed()
             | occurrences.ClusterUnavailable()

@@ -5,6 +5,7 @@ Names start with `accel_dra_`; docs/operations.md lists them. One registry a pro
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -63,6 +64,13 @@ class Metrics:
             "health_events", "Faults of devices and their ends, as the vendor reported them.", "severity"
         )
 
+        self._daemons = self._gauge(
+            "daemon_up", "1 while a daemon of the vendor's runs, 0 while it is down and started again.", "daemon"
+        )
+        self._daemon_starts = self._counter(
+            "daemon_starts", "Daemons that were started, found running since an earlier process, or again.", "how"
+        )
+
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
 
@@ -103,6 +111,8 @@ class Metrics:
                 self._authority.labels(occurrence.authority, occurrence.wanted).set(1)
             case occurrences.HealthReported():
                 self._health.labels(occurrence.severity).inc()
+            case occurrences.DaemonStarted() | occurrences.DaemonEnded() | occurrences.DaemonStopped():
+                self._count_daemon(occurrence)
             case occurrences.RecordQuarantined():
                 self._quarantined.inc()
             case occurrences.StaleClaimReleased():
@@ -114,6 +124,17 @@ class Metrics:
                 self._recovered.labels("rolled_back").inc(occurrence.rolled_back)
                 self._recovered.labels("restored_specs").inc(occurrence.restored_specs)
                 self._recovered.labels("removed_specs").inc(occurrence.removed_specs)
+
+    def _count_daemon(
+        self, occurrence: occurrences.DaemonStarted | occurrences.DaemonEnded | occurrences.DaemonStopped
+    ) -> None:
+        if isinstance(occurrence, occurrences.DaemonStopped):
+            with contextlib.suppress(KeyError):
+                self._daemons.remove(occurrence.daemon)
+            return
+        self._daemons.labels(occurrence.daemon).set(int(isinstance(occurrence, occurrences.DaemonStarted)))
+        if isinstance(occurrence, occurrences.DaemonStarted):
+            self._daemon_starts.labels(occurrence.how).inc()
 
     def _count_request(self, operation: str, seconds: float, reason: str) -> None:
         self._requests.labels(operation, "error" if reason else "ok").observe(seconds)

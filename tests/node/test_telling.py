@@ -13,6 +13,7 @@ from driver.kube.client import Client
 from driver.kube.events import EventWriter
 from driver.model.occurrences import (
     AuthorityPublished,
+    DaemonEnded,
     DevicesWithheld,
     HardwareScanned,
     HealthReported,
@@ -85,6 +86,10 @@ def told() -> Iterator[Told]:
                 ("DeviceOmitted", "0000:1a:00.0 is not published: GPU is lost"),
                 ("DeviceOmitted", "0000:1b:00.0 is not published: no memory"),
             ],
+        ),
+        (
+            DaemonEnded("mps-gpu-0", "it ended (exit status 1)", 2.0),
+            [("DaemonEnded", "mps-gpu-0: it ended (exit status 1)")],
         ),
         (WITHHELD, [("DeviceOmitted", "gpu-0 is not published: the server does not store taints")]),
         (

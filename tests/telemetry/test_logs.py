@@ -49,6 +49,9 @@ def test_text_for_a_terminal_leaves_empty_fields_out(capsys: pytest.CaptureFixtu
         (occurrences.AuthorityPublished("n", "controller", "scheduler"), "warning"),
         (occurrences.Registered(accepted=False, error="no"), "error"),
         (occurrences.RecordQuarantined(path="p", reason="r"), "error"),
+        (occurrences.DaemonStarted("mps-gpu-0", 7, "again"), "info"),
+        (occurrences.DaemonEnded("mps-gpu-0", "it ended (exit status 1)", 2.0), "warning"),
+        (occurrences.DaemonStopped("mps-gpu-0"), "info"),
     ],
 )
 def test_the_level_says_how_bad_it_is(

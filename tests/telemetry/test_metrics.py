@@ -85,6 +85,21 @@ def test_every_occurrence_is_understood() -> None:
         assert sample in text
 
 
+def test_a_daemon_is_seen_to_be_up_down_and_gone() -> None:
+    metrics = Metrics()
+    name = "accel_dra_daemon_up"
+    metrics.count(occurrences.DaemonStopped("mps-gpu-0"))
+    metrics.count(occurrences.DaemonStarted("mps-gpu-0", 7, "found"))
+    assert value(metrics, name, daemon="mps-gpu-0") == 1
+    metrics.count(occurrences.DaemonEnded("mps-gpu-0", "it ended (exit status 1)", 2.0))
+    assert value(metrics, name, daemon="mps-gpu-0") == 0
+    metrics.count(occurrences.DaemonStarted("mps-gpu-0", 8, "again"))
+    assert value(metrics, name, daemon="mps-gpu-0") == 1
+    assert value(metrics, "accel_dra_daemon_starts_total", how="again") == 1
+    metrics.count(occurrences.DaemonStopped("mps-gpu-0"))
+    assert value(metrics, name, daemon="mps-gpu-0") is None
+
+
 def test_the_endpoint_serves_pages_and_says_not_found() -> None:
     endpoint = Endpoint("127.0.0.1:0", {"/healthz": lambda: (200, b"ok\n"), "/readyz": lambda: (503, b"waiting\n")})
     endpoint.start()
