@@ -69,6 +69,12 @@ class Settings:
         "Also offer whole devices to virtual machines (type vfio), where the IOMMU allows it. A claim for one takes "
         "the device from its driver and gives it to vfio-pci until the claim is released.",
     )
+    shares: str = setting(
+        "off",
+        "Let several claims have a share of one device each, with limits (MPS) or without any (TimeSlicing). One "
+        "strategy a node. A claim that does not say how much it wants gets the device alone.",
+        allowed=("off", "MPS", "TimeSlicing"),
+    )
     device_metadata: bool = setting(True, "Write device metadata files into containers (KEP-5304).")
     scan_interval: float = setting(
         2.0, "Seconds between looks for hot-plug and driver reloads (cheap: a few small files)."

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from driver.core import drafting, extended, sharing
+from driver.core import common_traits, drafting, extended
 from driver.core.answering import Answer, State
 from driver.core.deciding.world import Reason
 
@@ -34,7 +34,7 @@ def _show(answer: Answer) -> Iterator[str]:
     for part in parts:
         yield f"    {part}"
     if answer.common:
-        yield f"    in common: {sharing.describe_common(answer.common)}"
+        yield f"    in common: {common_traits.describe_common(answer.common)}"
 
 
 _SAYS: Final = {

@@ -4,7 +4,8 @@ Called by the publisher after each write. A server drops fields whose feature is
 pkg/registry/resource/resourceslice/strategy.go); a writer that insists writes for ever. So: a difference that does no
 harm is adopted. A device that would be wrong without the field is left out: one that must not be scheduled and would
 lose its taint, one that would be counted twice without its counters. A device that only loses the fence of our
-controller is published without it and is kube-scheduler's then (`fencing`). Which fields a server stores is asked
+controller is published without it and is kube-scheduler's then (`fencing`); one that cannot be shared out is published
+for one claim at a time (`shares`). Which fields a server stores is asked
 first with a dry run (`make_probe`), so that no such device is published even for a moment.
 """
 
@@ -14,15 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from driver.core import comparing, fencing
+from driver.core import comparing, fencing, shares
 from driver.core.slicing import Identity, Withheld
 from driver.model.objects import ObjectMeta
 from driver.model.slices import (
     API_VERSION,
+    CapacityPolicy,
     Counter,
     CounterConsumption,
     CounterSet,
     Device,
+    DeviceCapacity,
     DeviceTaint,
     Pool,
     ResourceSlice,
@@ -32,12 +35,14 @@ from driver.model.vocabulary import DOMAIN
 
 TAINTS: Final = "DRADeviceTaints"
 PARTITIONS: Final = "DRAPartitionableDevices"
+SHARES: Final = "DRAConsumableCapacity"
 UNKNOWN: Final = "unknown"
 """Reported where no feature explains the difference: an admission webhook changes slices."""
 
 FIELDS: Final = {
     TAINTS: ("devices[].taints",),
     PARTITIONS: ("devices[].consumesCounters", "sharedCounters"),
+    SHARES: ("devices[].allowMultipleAllocations", "devices[].capacity[].requestPolicy"),
 }
 """What a server without the feature does not store."""
 
@@ -85,7 +90,11 @@ def find_needed(devices: Iterable[Device]) -> frozenset[str]:
     """Return the features without which some of the devices must not be published, or not as they are meant."""
     listed = tuple(devices)
     needed = frozenset(feature for device in listed for feature in _need(device))
-    return needed | {TAINTS} if any(map(fencing.is_fenced, listed)) else needed
+    wished = {
+        TAINTS: any(map(fencing.is_fenced, listed)),
+        SHARES: any(each.allow_multiple_allocations for each in listed),
+    }
+    return needed | {feature for feature, is_wished in wished.items() if is_wished}
 
 
 def adapt(memory: Memory, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Offer:
@@ -160,6 +169,9 @@ def read_probe(memory: Memory, feature: str, answer: ResourceSlice | None) -> Me
 def _make_probe_device(feature: str) -> Device:
     if feature == TAINTS:
         return Device(name=_PROBE, taints=(DeviceTaint(key=f"{DOMAIN}/{_PROBE}", effect="NoSchedule"),))
+    if feature == SHARES:
+        amount = DeviceCapacity(value="1", request_policy=CapacityPolicy(default="1"))
+        return Device(name=_PROBE, capacity={f"{DOMAIN}/{_PROBE}": amount}, allow_multiple_allocations=True)
     draw = CounterConsumption(counter_set=_PROBE, counters={_PROBE: Counter(value="1")})
     return Device(name=_PROBE, consumes_counters=(draw,))
 
@@ -176,11 +188,24 @@ def _find_lost(sent: Device, stored: Device) -> frozenset[str]:
         lost.add(TAINTS)
     if sent.consumes_counters and "consumesCounters" in comparing.find_differences(sent, stored):
         lost.add(PARTITIONS)
+    if sent.allow_multiple_allocations and not _is_shared_alike(sent, stored):
+        lost.add(SHARES)
     return frozenset(lost)
 
 
+def _is_shared_alike(sent: Device, stored: Device) -> bool:
+    """Say whether all that makes shares of a device is stored; that a webhook changed an amount is another matter."""
+    return stored.allow_multiple_allocations and all(
+        name not in stored.capacity or stored.capacity[name].request_policy is not None
+        for name, each in sent.capacity.items()
+        if each.request_policy is not None
+    )
+
+
 def _strip(memory: Memory, device: Device) -> Device:
-    """Return the device without taints that the server would not store: they inform or fence, others are withheld."""
+    """Return the device without what the server would not store: taints that inform or fence, and shares."""
+    if SHARES in memory.missing and device.allow_multiple_allocations:
+        device = shares.withdraw(device)
     return fencing.take_down(device) if TAINTS in memory.missing and device.taints else device
 
 

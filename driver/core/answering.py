@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from driver.core import allocator, sharing
+from driver.core import allocator, common_traits
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot
 from driver.core.deciding import demands, loads, placing, rounds
 from driver.core.deciding.demands import Ask
@@ -59,7 +59,7 @@ class Answer:
     pod: Workload | None = None
     """The pod that waits for it, if there is one."""
     common: Mapping[str, str] = field(default_factory=dict)
-    """What its devices share, see `sharing`."""
+    """What its devices have in common, see `common_traits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,9 @@ def answer(cluster: Cluster, claims: Sequence[Claim], ask: Ask) -> list[Answer]:
 def _complete(given: Answer, snapshot: Snapshot) -> Answer:
     if given.allocation is None:
         return given
-    return replace(given, common=sharing.find_common(sharing.list_attributes(given.allocation, snapshot.slices)))
+    return replace(
+        given, common=common_traits.find_common(common_traits.list_attributes(given.allocation, snapshot.slices))
+    )
 
 
 def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequence[Claim]) -> Found | str:

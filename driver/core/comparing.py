@@ -15,7 +15,16 @@ import msgspec
 
 from driver.model import quantities
 from driver.model.errors import InvalidInput
-from driver.model.slices import Counter, CounterConsumption, CounterSet, Device, DeviceCapacity, DeviceTaint
+from driver.model.slices import (
+    CapacityPolicy,
+    CapacityRange,
+    Counter,
+    CounterConsumption,
+    CounterSet,
+    Device,
+    DeviceCapacity,
+    DeviceTaint,
+)
 
 _TOLERANCE: Final = dt.timedelta(seconds=1)
 
@@ -45,9 +54,10 @@ def find_differences(one: Device, other: Device) -> tuple[str, ...]:
     same = {
         "name": one.name == other.name,
         "attributes": one.attributes == other.attributes,
-        "capacity": is_same_amounts(one.capacity, other.capacity),
+        "capacity": is_same_capacity(one.capacity, other.capacity),
         "consumesCounters": _is_same_consumption(one.consumes_counters, other.consumes_counters),
         "taints": is_same_taints(one.taints, other.taints),
+        "allowMultipleAllocations": one.allow_multiple_allocations == other.allow_multiple_allocations,
     }
     return tuple(field for field, is_same in same.items() if not is_same)
 
@@ -56,6 +66,13 @@ def is_same_amounts(some: Amounts, others: Amounts) -> bool:
     """Tell whether two maps hold the same amounts under the same names."""
     return some.keys() == others.keys() and all(
         _is_same_quantity(amount.value, others[name].value) for name, amount in some.items()
+    )
+
+
+def is_same_capacity(some: Mapping[str, DeviceCapacity], others: Mapping[str, DeviceCapacity]) -> bool:
+    """Tell whether two maps hold the same amounts under the same names, to be shared out in the same way."""
+    return is_same_amounts(some, others) and all(
+        _is_same_policy(capacity.request_policy, others[name].request_policy) for name, capacity in some.items()
     )
 
 
@@ -90,9 +107,21 @@ def _is_same_consumption(some: Sequence[CounterConsumption], others: Sequence[Co
     )
 
 
-def _is_same_quantity(one: str, other: str) -> bool:
-    if one == other:
-        return True
+def _is_same_policy(one: CapacityPolicy | None, other: CapacityPolicy | None) -> bool:
+    if one == other or one is None or other is None:
+        return one == other
+    here, there = one.valid_range or CapacityRange(), other.valid_range or CapacityRange()
+    return (
+        len(one.valid_values) == len(other.valid_values)
+        and (one.valid_range is None) == (other.valid_range is None)
+        and all(map(_is_same_quantity, (one.default, *one.valid_values), (other.default, *other.valid_values)))
+        and all(map(_is_same_quantity, (here.min, here.max, here.step), (there.min, there.max, there.step)))
+    )
+
+
+def _is_same_quantity(one: str | None, other: str | None) -> bool:
+    if one == other or one is None or other is None:
+        return one == other
     try:
         return quantities.parse(one) == quantities.parse(other)
     except InvalidInput:

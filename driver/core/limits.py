@@ -13,17 +13,22 @@ from typing import Final
 
 from driver.model import quantities
 from driver.model.errors import InvalidInput
+from driver.model.quantities import Quantity
 from driver.model.slices import (
     MAX_ATTRIBUTES_AND_CAPACITIES,
     MAX_COUNTER_CONSUMPTIONS,
     MAX_COUNTERS_PER_SET,
     MAX_TAINTS,
     MAX_TEXT,
+    MAX_VALID_VALUES,
+    CapacityPolicy,
+    CapacityRange,
     Counter,
     CounterConsumption,
     CounterSet,
     Device,
     DeviceAttribute,
+    DeviceCapacity,
     DeviceTaint,
 )
 
@@ -91,7 +96,66 @@ def _check_entries(device: Device) -> Iterator[str]:
         yield from _check_attribute(f"attribute {name}", attribute)
     for name, capacity in device.capacity.items():
         yield from _check_qualified_name(f"capacity name {_show(name)}", name)
-        yield from _check_quantity(f"capacity {name}", capacity.value)
+        yield from _check_capacity(f"capacity {name}", capacity, shared=device.allow_multiple_allocations)
+
+
+def _check_capacity(what: str, capacity: DeviceCapacity, *, shared: bool) -> Iterator[str]:
+    policy = capacity.request_policy
+    span = (policy and policy.valid_range) or CapacityRange()
+    texts = [capacity.value] if policy is None else [capacity.value, policy.default, *policy.valid_values]
+    bad = [
+        fault
+        for text in (*texts, span.min, span.max, span.step)
+        if text is not None
+        for fault in _check_quantity(what, text)
+    ]
+    if bad or policy is None:
+        yield from bad
+    elif not shared:
+        yield f"{what} has a request policy; only a device that allows multiple allocations may have one"
+    elif policy.valid_values and policy.valid_range is not None:
+        yield f"{what}: its request policy has valid values and a valid range; one of them is allowed"
+    elif (policy.valid_values or policy.valid_range is not None) and policy.default is None:
+        yield f"{what}: its request policy has no default, which valid values and a valid range need"
+    elif policy.valid_values:
+        yield from _check_valid_values(what, policy, quantities.parse(capacity.value))
+    elif policy.valid_range is not None:
+        yield from _check_valid_range(what, policy, quantities.parse(capacity.value))
+
+
+def _check_valid_values(what: str, policy: CapacityPolicy, value: Quantity) -> Iterator[str]:
+    """Values are told apart as whole numbers, as the API does it: `100m` and `200m` are both 1."""
+    allowed = [quantities.parse(text) for text in policy.valid_values]
+    if len(allowed) > MAX_VALID_VALUES:
+        yield f"{what} has {len(allowed)} valid values; at most {MAX_VALID_VALUES} are allowed"
+    if allowed != sorted(allowed) or len({each.rounded_up for each in allowed}) < len(allowed):
+        yield f"{what}: its valid values are not ascending whole numbers"
+    if max(allowed) > value:
+        yield f"{what}: valid value {max(allowed)} is more than there is: {value}"
+    if _parse(policy.default) not in allowed:
+        yield f"{what}: default {policy.default} is not one of its valid values"
+
+
+def _check_valid_range(what: str, policy: CapacityPolicy, value: Quantity) -> Iterator[str]:
+    """Steps are counted in whole numbers. A step of 0 would make the server divide by it."""
+    span = policy.valid_range or CapacityRange()
+    default, low = _parse(policy.default), _parse(span.min)
+    if default is None or low is None:
+        yield f"{what}: its valid range has no min, which is required"
+        return
+    high, step = _parse(span.max), _parse(span.step)
+    if not low <= default <= (value if high is None else high) or (high or default) > value:
+        yield f"{what}: min {low}, default {default}, max {high or value} and value {value} are not in ascending order"
+    if step is None:
+        return
+    if step.rounded_up <= 0 or low + step > value:
+        yield f"{what}: step {step} is not above 0, or too large for one step above min {low}"
+    elif any((point.rounded_up - low.rounded_up) % step.rounded_up for point in (default, high) if point is not None):
+        yield f"{what}: default {default} or max {high or value} is not a whole number of steps {step} above min {low}"
+
+
+def _parse(text: str | None) -> Quantity | None:
+    return None if text is None else quantities.parse(text)
 
 
 def _check_qualified_name(what: str, name: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Final
 
 from driver.model import quantities, slices, vocabulary
 from driver.model.errors import InvalidInput
+from driver.model.sharing import Strategy
 from driver.model.slices import Device, DeviceAttribute
 
 
@@ -49,6 +50,7 @@ class Word:
 
 BUS_ID: Final = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 PCIE_ROOT: Final = r"pci[0-9a-f]{4,8}:[0-9a-f]{2}"
+STRATEGIES: Final = (Strategy.MPS.value, Strategy.TIME_SLICING.value)
 TYPES: Final = (vocabulary.TYPE_GPU, vocabulary.TYPE_PARTITION, vocabulary.TYPE_VFIO, vocabulary.TYPE_NIC)
 
 ATTRIBUTES: Final = (
@@ -66,6 +68,7 @@ ATTRIBUTES: Final = (
     Word(vocabulary.INTERCONNECT_GBPS, Kind.INT, On.WHOLE),
     Word(vocabulary.FABRIC_DOMAIN, Kind.STRING, On.WHOLE, pattern=r".+\.[0-9]+"),
     Word(vocabulary.ALLOCATOR, Kind.STRING, pattern=vocabulary.ALLOCATOR_CONTROLLER),
+    Word(vocabulary.SHARING, Kind.STRING, pattern="|".join(STRATEGIES)),
     Word(vocabulary.PROFILE, Kind.STRING, On.PARTITIONS, always=True),
     Word(vocabulary.PARENT_UUID, Kind.STRING, On.PARTITIONS, always=True),
     Word(vocabulary.PLACEMENT, Kind.INT, On.PARTITIONS, always=True),
@@ -82,6 +85,7 @@ CAPACITIES: Final = {
     vocabulary.ENCODERS: On.PARTITIONS,
     vocabulary.JPEG_ENGINES: On.PARTITIONS,
     vocabulary.OFA_ENGINES: On.PARTITIONS,
+    vocabulary.SHARE: On.ALL,
 }
 
 TAINT_EFFECTS: Final = {
@@ -105,7 +109,8 @@ OWN_DOMAINS: Final = (f"{vocabulary.DOMAIN}/", f"{vocabulary.STANDARD_DOMAIN}/")
 
 def check(device: Device) -> tuple[str, ...]:
     """Return every fault of a device as a sentence that names the field, the value and what is allowed."""
-    return (*_check_frame(device), *_check_attributes(device), *_check_capacities(device), *_check_taints(device))
+    checks = (_check_frame, _check_attributes, _check_capacities, _check_shares, _check_taints)
+    return tuple(fault for find in checks for fault in find(device))
 
 
 def is_qualified_name(name: str) -> bool:
@@ -185,6 +190,18 @@ def _check_capacities(device: Device) -> Iterator[str]:
             yield f"{name}: {capacity.value} is not a whole number of at least 0"
         elif amount.nanos == 0 and on is On.ALL:
             yield f"{name}: 0; what is not known is left out"
+
+
+def _check_shares(device: Device) -> Iterator[str]:
+    """Three things say that a device can be shared, for selectors, for people and for the scheduler."""
+    said = {
+        f"attribute {vocabulary.SHARING}": vocabulary.SHARING in device.attributes,
+        f"capacity {vocabulary.SHARE}": vocabulary.SHARE in device.capacity,
+        "allowMultipleAllocations": device.allow_multiple_allocations,
+    }
+    if any(said.values()) and not all(said.values()):
+        missing = " and ".join(name for name, is_there in said.items() if not is_there)
+        yield f"{missing}: missing; a device that can be shared has all of {', '.join(said)}"
 
 
 def _check_taints(device: Device) -> Iterator[str]:

@@ -117,6 +117,10 @@ class PreparedDevice(Frozen, frozen=True):
     cdi_device_ids: tuple[str, ...] = msgspec.field(default=(), name="cdiDeviceIDs")
     share_id: str | None = msgspec.field(default=None, name="shareID")
     admin_access: bool = False
+    consumed_capacity: dict[str, str] = {}
+    """What a share takes of the device, as allocated."""
+    sharing: str = ""
+    """Value of the `Strategy` that was set up; empty: none."""
 
 
 class Record(Frozen, frozen=True):

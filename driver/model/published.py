@@ -1,7 +1,7 @@
 """ResourceSlices of any driver, with everything that an allocator looks at.
 
 `model.slices` is what this driver publishes itself; these types add what other drivers may say (attributes with lists,
-request policies, binding conditions, devices of several nodes in one pool). Names: Kubernetes v1.36
+binding conditions, devices of several nodes in one pool). Names: Kubernetes v1.36
 staging/src/k8s.io/api/resource/v1/types.go. A field of a later version is skipped.
 """
 
@@ -11,7 +11,7 @@ import msgspec
 
 from driver.model.objects import Api, ListMeta, ObjectMeta
 from driver.model.selection import NodeSelector
-from driver.model.slices import CounterConsumption, CounterSet, DeviceTaint, Pool
+from driver.model.slices import CapacityPolicy, CounterConsumption, CounterSet, DeviceTaint, Pool
 
 
 class Attribute(Api, frozen=True):
@@ -25,22 +25,6 @@ class Attribute(Api, frozen=True):
     bools: tuple[bool, ...] | None = None
     strings: tuple[str, ...] | None = None
     versions: tuple[str, ...] | None = None
-
-
-class CapacityRange(Api, frozen=True):
-    """CapacityRequestPolicyRange: quantities in text."""
-
-    min: str | None = None
-    max: str | None = None
-    step: str | None = None
-
-
-class CapacityPolicy(Api, frozen=True):
-    """CapacityRequestPolicy: how requests for a capacity are rounded and checked."""
-
-    default: str | None = None
-    valid_values: tuple[str, ...] = ()
-    valid_range: CapacityRange | None = None
 
 
 class Capacity(Api, frozen=True):

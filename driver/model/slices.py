@@ -27,6 +27,8 @@ MAX_ATTRIBUTES_AND_CAPACITIES: Final = 32
 MAX_TEXT: Final = 64
 """Bytes of a string or version attribute."""
 MAX_TAINTS: Final = 16
+MAX_VALID_VALUES: Final = 10
+"""Values in a CapacityRequestPolicy (CapacityRequestPolicyDiscreteMaxOptions)."""
 
 
 class DeviceAttribute(Api, frozen=True):
@@ -38,10 +40,30 @@ class DeviceAttribute(Api, frozen=True):
     version: str | None = None
 
 
+class CapacityRange(Api, frozen=True):
+    """CapacityRequestPolicyRange: quantities in text. `min` is required, and `min` plus `step` must fit the value."""
+
+    min: str | None = None
+    max: str | None = None
+    step: str | None = None
+
+
+class CapacityPolicy(Api, frozen=True):
+    """CapacityRequestPolicy (KEP-5075): how requests for a capacity are rounded and checked.
+
+    What is not asked for is `default`, without it everything. At most one of values and range; both need a default.
+    """
+
+    default: str | None = None
+    valid_values: tuple[str, ...] = ()
+    valid_range: CapacityRange | None = None
+
+
 class DeviceCapacity(Api, frozen=True):
-    """An amount, as a Kubernetes quantity in text."""
+    """An amount, as a Kubernetes quantity in text. A policy only on devices that allow several allocations."""
 
     value: str
+    request_policy: CapacityPolicy | None = None
 
 
 class Counter(Api, frozen=True):
@@ -81,6 +103,8 @@ class Device(Api, frozen=True):
     capacity: dict[str, DeviceCapacity] = {}
     consumes_counters: tuple[CounterConsumption, ...] = ()
     taints: tuple[DeviceTaint, ...] = ()
+    allow_multiple_allocations: bool = False
+    """Several claims may have a share of it (KEP-5075)."""
 
 
 class Pool(Api, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SPEC_VERSION: Final = "1.1.0"
+SPEC_VERSION: Final = "1.2.0"
 
 DOMAIN: Final = "accel-dra.dev"
 STANDARD_DOMAIN: Final = "resource.kubernetes.io"
@@ -26,6 +26,7 @@ INTERCONNECT_DOMAIN: Final = f"{DOMAIN}/interconnectDomain"
 INTERCONNECT_GBPS: Final = f"{DOMAIN}/interconnectGBps"
 FABRIC_DOMAIN: Final = f"{DOMAIN}/fabricDomain"
 ALLOCATOR: Final = f"{DOMAIN}/allocator"
+SHARING: Final = f"{DOMAIN}/sharing"
 
 # Attributes of partitions only.
 PROFILE: Final = f"{DOMAIN}/profile"
@@ -45,6 +46,7 @@ DECODERS: Final = f"{DOMAIN}/decoders"
 ENCODERS: Final = f"{DOMAIN}/encoders"
 JPEG_ENGINES: Final = f"{DOMAIN}/jpegEngines"
 OFA_ENGINES: Final = f"{DOMAIN}/ofaEngines"
+SHARE: Final = f"{DOMAIN}/share"
 
 # Values of TYPE.
 TYPE_GPU: Final = "gpu"

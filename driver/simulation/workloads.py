@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from driver.core import sharing
+from driver.core import common_traits
 from driver.core.configuring.documents import ALLOCATION_POLICY
 from driver.model import quantities, vocabulary
 from driver.model.published import Attribute, PublishedDevice
@@ -215,7 +215,7 @@ def _explain_policy(claim: Claim, devices: Published) -> list[str]:
         return []
     fields = ", ".join(f"{name} {_spell(value)}" for name, value in asked.items() if name not in ("apiVersion", "kind"))
     found = [devices[each.pool, each.driver, each.device].attributes for each in allocation.devices.results]
-    common = sharing.describe_common(sharing.find_common(found))
+    common = common_traits.describe_common(common_traits.find_common(found))
     return [f"AllocationPolicy: {fields or 'defaults'}", *([f"in common: {common}"] if common else [])]
 
 

@@ -6,19 +6,22 @@ import msgspec
 import pytest
 
 from driver.core import adopting
-from driver.core.adopting import PARTITIONS, TAINTS, UNKNOWN, Memory
+from driver.core.adopting import PARTITIONS, SHARES, TAINTS, UNKNOWN, Memory
 from driver.core.slicing import Identity
 from driver.model.slices import (
+    CapacityPolicy,
     Counter,
     CounterConsumption,
     CounterSet,
     Device,
     DeviceAttribute,
+    DeviceCapacity,
     DeviceTaint,
     Pool,
     ResourceSlice,
     SliceSpec,
 )
+from driver.model.vocabulary import MEMORY, SHARE, SHARING
 from tests.fakes.slice_store import SliceStore
 
 PLAIN = Device(name="plain", attributes={"x": DeviceAttribute(int_=1)})
@@ -27,6 +30,16 @@ BROKEN = Device(name="broken", taints=(DeviceTaint(key="k", effect="NoSchedule")
 EVICTED = Device(name="evicted", taints=(DeviceTaint(key="k", effect="NoExecute"),))
 DEGRADED = Device(name="degraded", taints=(DeviceTaint(key="k", effect="None"),))
 PART = Device(name="part", consumes_counters=(DRAW,))
+SHARED = Device(
+    name="shared",
+    attributes={SHARING: DeviceAttribute(string="MPS")},
+    capacity={
+        MEMORY: DeviceCapacity(value="80Gi", request_policy=CapacityPolicy(default="80Gi")),
+        SHARE: DeviceCapacity(value="100", request_policy=CapacityPolicy(default="100")),
+    },
+    allow_multiple_allocations=True,
+)
+ALONE = Device(name="shared", capacity={MEMORY: DeviceCapacity(value="80Gi")})
 SETS = (CounterSet(name="set", counters={"c": Counter(value="8")}),)
 IDENTITY = Identity("d.example.com", "n", "u", "n", {})
 
@@ -118,7 +131,35 @@ def test_only_features_that_safety_depends_on_are_needed() -> None:
     assert adopting.find_needed([EVICTED, PART]) == {TAINTS, PARTITIONS}
 
 
-@pytest.mark.parametrize("feature", [TAINTS, PARTITIONS])
+def test_a_device_that_cannot_be_shared_out_is_published_for_one_claim_at_a_time() -> None:
+    memory = Memory(missing=frozenset({SHARES}))
+    offer = adopting.adapt(memory, [PLAIN, SHARED], ())
+    assert (offer.devices, offer.withheld) == ((PLAIN, ALONE), ())
+    assert adopting.find_needed([PLAIN, SHARED]) == {SHARES}
+
+
+def test_a_server_that_drops_shares_is_told_once_and_not_written_to_for_ever() -> None:
+    store = SliceStore(lacking=frozenset({SHARES}))
+    probe = adopting.make_probe(IDENTITY, SHARES)
+    sent = spec(SHARED)
+    stored = store.create(msgspec.structs.replace(probe, spec=msgspec.structs.replace(probe.spec, devices=(SHARED,))))
+    memory, loss = adopting.learn(Memory(), sent, stored.spec)
+    assert loss is not None
+    assert loss.fields == ("devices[shared].capacity", "devices[shared].allowMultipleAllocations")
+    assert loss.features == (SHARES,)
+    (again,) = adopting.adapt(memory, [SHARED], ()).devices
+    kept = store.create(msgspec.structs.replace(probe, spec=msgspec.structs.replace(probe.spec, devices=(again,))))
+    assert adopting.learn(memory, spec(again), kept.spec) == (memory, None)
+
+
+def test_a_webhook_that_changes_an_amount_has_not_turned_the_feature_off() -> None:
+    smaller = SHARED.capacity | {MEMORY: DeviceCapacity(value="40Gi", request_policy=CapacityPolicy(default="40Gi"))}
+    memory, loss = adopting.learn(Memory(), spec(SHARED), spec(strip(SHARED, capacity=smaller)))
+    assert loss is not None
+    assert (loss.features, memory.missing) == ((UNKNOWN,), frozenset())
+
+
+@pytest.mark.parametrize("feature", [TAINTS, PARTITIONS, SHARES])
 def test_a_probe_tells_what_a_server_stores(feature: str) -> None:
     probe = adopting.make_probe(IDENTITY, feature)
     for lacking in (frozenset[str](), frozenset({feature})):

@@ -6,6 +6,8 @@ import pytest
 
 from driver.core import comparing
 from driver.model.slices import (
+    CapacityPolicy,
+    CapacityRange,
     Counter,
     CounterConsumption,
     CounterSet,
@@ -22,6 +24,15 @@ def taint(time: str | None = None, **fields: str) -> DeviceTaint:
 
 def draw(counter_set: str, value: str) -> CounterConsumption:
     return CounterConsumption(counter_set=counter_set, counters={"c": Counter(value=value)})
+
+
+def shared_out(default: str = "80Gi", low: str = "64Mi", step: str | None = "1Mi") -> DeviceCapacity:
+    policy = CapacityPolicy(default=default, valid_range=CapacityRange(min=low, step=step))
+    return DeviceCapacity(value="80Gi", request_policy=policy)
+
+
+def one_of(*values: str) -> DeviceCapacity:
+    return DeviceCapacity(value="8", request_policy=CapacityPolicy(default="1", valid_values=values))
 
 
 ZERO = DeviceAttribute(int_=0)
@@ -52,6 +63,16 @@ DRAWS = (draw("s", "1"), draw("t", "1"))
         ({"taints": (taint(),)}, {"taints": (taint(value="x"),)}, ("taints",)),
         ({"taints": (taint(),)}, {"taints": ()}, ("taints",)),
         ({"taints": (taint(),)}, {"attributes": {"x": ZERO}}, ("attributes", "taints")),
+        ({"allow_multiple_allocations": True}, {}, ("allowMultipleAllocations",)),
+        ({"capacity": {"m": shared_out()}}, {"capacity": {"m": DeviceCapacity(value="80Gi")}}, ("capacity",)),
+        ({"capacity": {"m": shared_out()}}, {"capacity": {"m": shared_out(default="81920Mi", low="65536Ki")}}, ()),
+        ({"capacity": {"m": shared_out()}}, {"capacity": {"m": shared_out(default="79Gi")}}, ("capacity",)),
+        ({"capacity": {"m": shared_out()}}, {"capacity": {"m": shared_out(low="1Gi")}}, ("capacity",)),
+        ({"capacity": {"m": shared_out(step=None)}}, {"capacity": {"m": shared_out()}}, ("capacity",)),
+        ({"capacity": {"m": one_of("1", "2")}}, {"capacity": {"m": one_of("1000m", "2")}}, ()),
+        ({"capacity": {"m": one_of("1", "2")}}, {"capacity": {"m": one_of("1", "3")}}, ("capacity",)),
+        ({"capacity": {"m": one_of("1", "2")}}, {"capacity": {"m": one_of("1")}}, ("capacity",)),
+        ({"capacity": {"m": one_of("1")}}, {"capacity": {"m": one_of()}}, ("capacity",)),
     ],
 )
 def test_differences_are_found_and_sameness_is_seen(

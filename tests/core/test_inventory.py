@@ -70,8 +70,8 @@ def test_a_whole_device_says_everything_that_is_known() -> None:
 def test_peer_defect_12_every_documented_attribute_is_published_on_partitions() -> None:
     device = part(accelerator())
     documented = {word.name for word in specification.ATTRIBUTES if word.on is not specification.On.WHOLE}
-    assert set(device.attributes) == documented - {words.ALLOCATOR}, "which comes with the fence"
-    assert set(device.capacity) == set(specification.CAPACITIES)
+    assert set(device.attributes) == documented - {words.ALLOCATOR, words.SHARING}, "which come with settings"
+    assert set(device.capacity) == set(specification.CAPACITIES) - {words.SHARE}
 
 
 def test_a_partition_says_where_its_parent_is_and_what_it_is_itself() -> None:

@@ -13,6 +13,8 @@ import pytest
 from driver.core import limits
 from driver.model.errors import InvalidInput
 from driver.model.slices import (
+    CapacityPolicy,
+    CapacityRange,
     Counter,
     CounterConsumption,
     CounterSet,
@@ -31,7 +33,7 @@ STRICTER = {
     "the counter set is not in the pool: the scheduler would call the whole pool invalid": (108,),
 }
 """Steps of the transcript which the server accepts and we do not, on purpose or because our types cannot say it."""
-NOT_MODELLED = {"requestPolicy", "bindingConditions", "bindingFailureConditions", "allowMultipleAllocations"}
+NOT_MODELLED = {"bindingConditions", "bindingFailureConditions"}
 NOT_MODELLED |= {"nodeName", "allNodes", "nodeSelector", "strings", "ints", "bools", "versions", "bindsToNode"}
 NOT_MODELLED |= {"nodeAllocatableResourceMappings"}
 
@@ -141,6 +143,59 @@ def test_consumption_is_checked_against_the_counter_sets(
 def test_counter_sets_have_limits_of_their_own(name: str, counters: int, faults: int) -> None:
     counter_set = CounterSet(name=name, counters={f"c{index}": Counter(value="1") for index in range(counters)})
     assert len(limits.find_counter_set_faults(counter_set)) == faults
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (CapacityPolicy(default="?"), "capacity x: '?' is not a quantity"),
+        (
+            CapacityPolicy(valid_range=CapacityRange(min="1")),
+            "has no default, which valid values and a valid range need",
+        ),
+        (CapacityPolicy(valid_values=("1",)), "has no default"),
+        (
+            CapacityPolicy(default="1", valid_values=("1",), valid_range=CapacityRange(min="1")),
+            "one of them is allowed",
+        ),
+        (CapacityPolicy(default="1", valid_range=CapacityRange()), "its valid range has no min"),
+        (
+            CapacityPolicy(default="1", valid_range=CapacityRange(min="2")),
+            "min 2, default 1, max 8 and value 8 are not",
+        ),
+        (CapacityPolicy(default="9", valid_range=CapacityRange(min="2")), "min 2, default 9"),
+        (CapacityPolicy(default="3", valid_range=CapacityRange(min="2", max="9")), "max 9 and value 8 are not in"),
+        (
+            CapacityPolicy(default="8", valid_range=CapacityRange(min="2", step="7")),
+            "too large for one step above min 2",
+        ),
+        (CapacityPolicy(default="8", valid_range=CapacityRange(min="2", step="0")), "step 0 is not above 0"),
+        (CapacityPolicy(default="8", valid_range=CapacityRange(min="2", step="4")), "is not a whole number of steps 4"),
+        (CapacityPolicy(default="2", valid_range=CapacityRange(min="2", max="7", step="2")), "or max 7 is not a whole"),
+        (CapacityPolicy(default="1", valid_values=("2", "1")), "are not ascending whole numbers"),
+        (CapacityPolicy(default="100m", valid_values=("100m", "200m")), "are not ascending whole numbers"),
+        (CapacityPolicy(default="1", valid_values=("1", "9")), "valid value 9 is more than there is: 8"),
+        (CapacityPolicy(default="3", valid_values=("1", "2")), "default 3 is not one of its valid values"),
+    ],
+)
+def test_a_request_policy_that_the_server_would_not_take_is_named(policy: CapacityPolicy, reason: str) -> None:
+    capacity = {"x": DeviceCapacity(value="8", request_policy=policy)}
+    faults = limits.find_device_faults(Device(name="gpu", capacity=capacity, allow_multiple_allocations=True), SETS)
+    assert len(faults) == 1
+    assert reason in faults[0]
+
+
+def test_a_request_policy_needs_a_device_that_is_shared_and_eleven_values_are_too_many() -> None:
+    alone = Device(name="gpu", capacity={"x": DeviceCapacity(value="8", request_policy=CapacityPolicy(default="0"))})
+    assert "only a device that allows multiple allocations" in limits.find_device_faults(alone, SETS)[0]
+    assert limits.find_device_faults(msgspec.structs.replace(alone, allow_multiple_allocations=True), SETS) == ()
+    policy = CapacityPolicy(default="1", valid_values=tuple(str(number) for number in range(11)))
+    many = Device(
+        name="gpu",
+        capacity={"x": DeviceCapacity(value="88", request_policy=policy)},
+        allow_multiple_allocations=True,
+    )
+    assert "11 valid values; at most 10 are allowed" in limits.find_device_faults(many, SETS)[0]
 
 
 def test_all_faults_of_a_device_are_told_at_once() -> None:

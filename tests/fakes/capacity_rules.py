@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from driver.model import quantities
-from driver.model.published import Capacity, CapacityPolicy, CapacityRange, PublishedDevice
+from driver.model.published import Capacity, PublishedDevice
 from driver.model.quantities import NANO
+from driver.model.slices import CapacityPolicy, CapacityRange
 
 
 def granted(capacity: Capacity, asked: str | None) -> int | None:

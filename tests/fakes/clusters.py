@@ -17,8 +17,6 @@ from driver.model.objects import ObjectMeta
 from driver.model.published import (
     Attribute,
     Capacity,
-    CapacityPolicy,
-    CapacityRange,
     PublishedDevice,
     PublishedSlice,
     PublishedSpec,
@@ -35,7 +33,15 @@ from driver.model.requests import (
     Request,
     Selector,
 )
-from driver.model.slices import Counter, CounterConsumption, CounterSet, DeviceTaint, Pool
+from driver.model.slices import (
+    CapacityPolicy,
+    CapacityRange,
+    Counter,
+    CounterConsumption,
+    CounterSet,
+    DeviceTaint,
+    Pool,
+)
 from driver.model.wanted import Claim
 
 DRIVER: Final = "gpu.example.com"

@@ -14,9 +14,9 @@ from driver.core.allocator.outcomes import InvalidClaim
 from driver.model.claims import ClaimStatus
 from driver.model.objects import ObjectMeta
 from driver.model.policies import Policy, Preference
-from driver.model.published import Attribute, Capacity, CapacityPolicy, PublishedDevice, PublishedSlice, PublishedSpec
+from driver.model.published import Attribute, Capacity, PublishedDevice, PublishedSlice, PublishedSpec
 from driver.model.requests import CelSelector, ClassSpec, Constraint, DeviceClass, DeviceRequest, Request, Selector
-from driver.model.slices import Counter, CounterConsumption, CounterSet, Pool
+from driver.model.slices import CapacityPolicy, Counter, CounterConsumption, CounterSet, Pool
 from driver.model.wanted import Claim
 from tests.fakes.clusters import make_claim
 

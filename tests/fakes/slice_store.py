@@ -12,10 +12,10 @@ from functools import partial
 import msgspec
 
 from driver.core import limits
-from driver.core.adopting import PARTITIONS, TAINTS
+from driver.core.adopting import PARTITIONS, SHARES, TAINTS
 from driver.core.slicing import SlicePlan
 from driver.model.errors import Conflict, Rejected
-from driver.model.slices import MAX_DEVICES, Device, ResourceSlice
+from driver.model.slices import MAX_DEVICES, Device, DeviceCapacity, ResourceSlice
 
 Report = Callable[[ResourceSlice, ResourceSlice], None]
 Observe = Callable[[str, ResourceSlice, int], None]
@@ -120,6 +120,9 @@ class SliceStore:
             device = msgspec.structs.replace(device, taints=())
         if PARTITIONS in self.lacking:
             device = msgspec.structs.replace(device, consumes_counters=())
+        if SHARES in self.lacking:
+            capacity = {name: DeviceCapacity(value=each.value) for name, each in device.capacity.items()}
+            device = msgspec.structs.replace(device, capacity=capacity, allow_multiple_allocations=False)
         return device
 
     def _next(self) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from driver.model import quantities
 from driver.model.published import Capacity as PublishedCapacity
-from driver.model.published import CapacityPolicy
 from driver.model.quantities import NANO, Format, Quantity
+from driver.model.slices import CapacityPolicy
 
 Amounts = Mapping[str, Quantity]
 """Amounts by literal capacity name."""

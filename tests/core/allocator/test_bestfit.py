@@ -14,8 +14,9 @@ from driver.core.allocator.choosing import make_question, pose
 from driver.core.allocator.standings import Place
 from driver.model.claims import ClaimStatus
 from driver.model.policies import Policy, Preference
-from driver.model.published import Capacity, CapacityPolicy, PublishedDevice
+from driver.model.published import Capacity, PublishedDevice
 from driver.model.requests import Constraint, Request
+from driver.model.slices import CapacityPolicy
 from driver.model.wanted import Claim
 from tests.fakes import clusters, neighbourhoods
 from tests.fakes.allocation_checker import World, check

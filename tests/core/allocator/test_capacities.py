@@ -10,7 +10,8 @@ from driver.core.allocator import capacities
 from driver.core.allocator.capacities import compile_capacity
 from driver.model import quantities
 from driver.model.errors import InvalidInput
-from driver.model.published import Capacity, CapacityPolicy, CapacityRange
+from driver.model.published import Capacity
+from driver.model.slices import CapacityPolicy, CapacityRange
 
 RANGE = CapacityPolicy(default="1Gi", valid_range=CapacityRange(min="1Gi", step="2Gi", max="7Gi"))
 VALUES = CapacityPolicy(default="2Gi", valid_values=("2Gi", "4Gi"))

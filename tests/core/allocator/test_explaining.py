@@ -10,9 +10,9 @@ import pytest
 from driver.core.allocator import Allocated, Code, Explanation, NodeView, Snapshot, allocate, explain, explain_node
 from driver.model import vocabulary
 from driver.model.claims import AllocationResult, ClaimStatus, Toleration
-from driver.model.published import Attribute, Capacity, CapacityPolicy, PublishedDevice, PublishedSlice
+from driver.model.published import Attribute, Capacity, PublishedDevice, PublishedSlice
 from driver.model.requests import CapacityRequirements, Constraint, DeviceRequest, Request
-from driver.model.slices import Counter, CounterConsumption, CounterSet, DeviceTaint, Pool
+from driver.model.slices import CapacityPolicy, Counter, CounterConsumption, CounterSet, DeviceTaint, Pool
 from driver.model.wanted import Claim
 from tests.fakes.clusters import CLASSES, DRIVER, ask, make_claim, make_slice, want
 

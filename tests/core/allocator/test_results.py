@@ -12,9 +12,10 @@ import pytest
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot, allocate
 from driver.model.claims import Allocation, OpaqueConfiguration, Toleration
 from driver.model.objects import ObjectMeta
-from driver.model.published import Capacity, CapacityPolicy, PublishedDevice, PublishedSlice
+from driver.model.published import Capacity, PublishedDevice, PublishedSlice
 from driver.model.requests import ClassSpec, Configuration, DeviceClass, DeviceRequest, Request
 from driver.model.selection import NodeSelector, Requirement, Term
+from driver.model.slices import CapacityPolicy
 from driver.model.wanted import Claim
 from tests.fakes.clusters import DRIVER, NODE, ask, make_claim, make_slice, want
 

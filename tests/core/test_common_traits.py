@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driver.core import sharing
+from driver.core import common_traits
 from driver.model.claims import Allocation, AllocationResult, DeviceAllocation
 from driver.model.objects import ObjectMeta
 from driver.model.published import Attribute, PublishedDevice, PublishedSlice, PublishedSpec
@@ -33,7 +33,7 @@ def place(domain: str | None, numa: int | None) -> dict[str, Attribute]:
     ],
 )
 def test_only_what_all_of_several_devices_have_is_common(devices: list[dict[str, Attribute]], text: str) -> None:
-    assert sharing.describe_common(sharing.find_common(devices)) == text
+    assert common_traits.describe_common(common_traits.find_common(devices)) == text
 
 
 def test_devices_are_found_by_driver_pool_and_name() -> None:
@@ -45,5 +45,5 @@ def test_devices_are_found_by_driver_pool_and_name() -> None:
 
     result = AllocationResult(request="r", driver="d", pool="p", device="gpu-0")
     allocation = Allocation(devices=DeviceAllocation(results=(result,)))
-    found = sharing.list_attributes(allocation, [pool("d", "p"), pool("e", "p"), pool("d", "q")])
+    found = common_traits.list_attributes(allocation, [pool("d", "p"), pool("e", "p"), pool("d", "q")])
     assert [each[INTERCONNECT_DOMAIN].string for each in found] == ["d/p"]
