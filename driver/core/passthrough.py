@@ -131,34 +131,34 @@ def plan(target: Target, snapshot: Snapshot, view: View, steps: Iterable[Step] =
     formers = [Former(each.address, each.driver, each.override) for each in own]
     return Step(
         name=STEP,
-        arguments={
-            "pciAddress": address,
+        arguments={"pciAddress": address},
+        facts={
             "group": group.number,
             "functions": msgspec.json.encode(formers).decode(),
-            "facts": msgspec.json.encode(facts).decode(),
+            "device": msgspec.json.encode(facts).decode(),
         },
-        key=f"{STEP}-{address}",
+        key=f"{STEP}/{address}",
     )
 
 
 def list_formers(step: Step) -> tuple[Former, ...]:
     """Return the functions of a step as they were, the accelerator itself first. Raises `Corrupt`."""
     try:
-        return _formers.decode(step.arguments["functions"])
+        return _formers.decode(step.facts["functions"])
     except (KeyError, msgspec.DecodeError) as error:
         raise Corrupt(f"step {STEP}", f"functions: {error}") from error
 
 
 def complete(step: Step, nodes: Sequence[str]) -> Step:
     """Return a step that was run, with the device nodes that the kernel made for it."""
-    arguments = {**step.arguments, "nodes": msgspec.json.encode(list(nodes)).decode()}
-    return msgspec.structs.replace(step, arguments=arguments)
+    facts = {**step.facts, "nodes": msgspec.json.encode(list(nodes)).decode()}
+    return msgspec.structs.replace(step, facts=facts)
 
 
 def edit(name: str, step: Step) -> ContainerEdits:
     """Return what a container gets for device `name`, whose step was run: the nodes, and where the device is."""
     variable = f"{ADDRESS_VARIABLE}_{name.upper().replace('-', '_')}={step.arguments['pciAddress']}"
-    paths = _paths.decode(step.arguments.get("nodes", "[]"))
+    paths = _paths.decode(step.facts.get("nodes", "[]"))
     return ContainerEdits(env=(variable,), device_nodes=tuple(DeviceNode(path=path) for path in paths))
 
 
@@ -198,9 +198,9 @@ def _place(accelerator: Accelerator) -> tuple[int, str]:
 
 def _list_facts(steps: Iterable[Step]) -> Iterator[_Facts]:
     for step in steps:
-        if step.name == STEP and "facts" in step.arguments:
+        if step.name == STEP and "device" in step.facts:
             try:
-                yield _facts.decode(step.arguments["facts"])
+                yield _facts.decode(step.facts["device"])
             except msgspec.DecodeError:  # of a later version: the device comes back with the vendor's own look
                 continue
 
@@ -218,7 +218,8 @@ def _explain(accelerator: Accelerator, snapshot: Snapshot, view: View) -> str:
     own = _list_own(group, address)
     others = {each.pci_address for each in snapshot.accelerators} - {address}
     reasons = (*(_explain_own(each) for each in own), *_explain_others(group, own, others))
-    return next((reason for reason in reasons if reason), "")
+    undriven = any(each.address == address and each.driver is None for each in own)
+    return next((reason for reason in reasons if reason), "it has no driver to be given back to" if undriven else "")
 
 
 def _explain_target(target: Target) -> str:

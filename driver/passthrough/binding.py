@@ -60,7 +60,7 @@ class Passthrough:
 
         Raises `StepRefused` before anything was done, else `StepFailed`.
         """
-        formers, group = passthrough.list_formers(step), step.arguments["group"]
+        formers, group = passthrough.list_formers(step), step.facts["group"]
         reason = self._refuse(formers, group)
         if reason:
             raise StepRefused(STEP, reason)

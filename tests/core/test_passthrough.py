@@ -42,7 +42,7 @@ def target(device: Accelerator | None = None, *, admin_access: bool = False) -> 
 
 def planned(**changes: str) -> Step:
     step = passthrough.plan(target(), machine(), view())
-    return msgspec.structs.replace(step, arguments={**step.arguments, **changes})
+    return msgspec.structs.replace(step, facts={**step.facts, **changes})
 
 
 def test_a_device_with_a_group_of_its_own_is_offered() -> None:
@@ -68,6 +68,7 @@ def test_a_device_with_a_group_of_its_own_is_offered() -> None:
             view(function(ONE), function("0000:1b:00.0", DRIVER, NETWORK)),
             "its IOMMU group 27 also holds 0000:1b:00.0 (class 020000, driver vfio-pci), which the node would lose",
         ),
+        (view(function(ONE, None)), "it has no driver to be given back to"),
         (view(function(ONE, DRIVER)), "0000:1a:00.0 is bound to vfio-pci by somebody else"),
         (view(function(ONE), function(AUDIO, DRIVER)), "0000:1a:00.1 is bound to vfio-pci by somebody else"),
         (
@@ -124,8 +125,8 @@ def test_a_device_that_its_vendor_publishes_as_vfio_has_no_twin() -> None:
 def test_the_step_carries_the_former_drivers_with_the_accelerator_first() -> None:
     first = dataclasses.replace(function(AUDIO, "sound", SOUND), override="sound")
     step = passthrough.plan(target(), machine(), view(first, function(ONE)))
-    assert (step.name, step.arguments["pciAddress"], step.arguments["group"]) == (STEP, ONE, "27")
-    assert step.key == "vfio-bind-0000:1a:00.0"
+    assert (step.name, step.arguments, step.facts["group"]) == (STEP, {"pciAddress": ONE}, "27")
+    assert step.key == "vfio-bind/0000:1a:00.0"
     assert passthrough.list_formers(step) == (
         passthrough.Former(ONE, "gpud"),
         passthrough.Former(AUDIO, "sound", "sound"),
@@ -149,7 +150,7 @@ def test_admin_access_hands_nothing_over_and_joins_a_claim_that_has() -> None:
 
 def test_a_step_from_before_a_boot_is_planned_anew() -> None:
     old = planned(group="9")
-    assert passthrough.plan(target(), machine(), view(), [old]).arguments["group"] == "27"
+    assert passthrough.plan(target(), machine(), view(), [old]).facts["group"] == "27"
 
 
 def test_a_step_that_cannot_be_read_is_named() -> None:
@@ -227,6 +228,6 @@ def test_a_device_that_was_pulled_out_is_not_kept() -> None:
 
 
 def test_steps_of_others_and_of_later_versions_keep_nothing() -> None:
-    steps = [Step(name="power-on", arguments={"pciAddress": ONE}), planned(facts='{"later": 1}'), Step(name=STEP)]
+    steps = [Step(name="power-on", arguments={"pciAddress": ONE}), planned(device='{"later": 1}'), Step(name=STEP)]
     assert passthrough.keep(snapshot(), steps, view()) == snapshot()
     assert passthrough.list_bound(steps[:1]) == frozenset()

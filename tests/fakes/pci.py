@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,6 +176,11 @@ class Machine:
             raise OSError(errno.ENODEV, "No such device")
 
 
+def kill_this_process() -> None:
+    """End without a chance to clean up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass
 class FakeKernel(Kernel):
     """The kernel as one process meets it. Faults are by `(file name, address)`."""
@@ -190,8 +196,9 @@ class FakeKernel(Kernel):
     """Writes in the middle of which the device is pulled out."""
     in_use: dict[str, threading.Event] = field(default_factory=dict)
     """Devices that are not let go of until the event is set, by address."""
-    kill_after: int | None = None
-    """Die by SIGKILL once so many changes were made."""
+    dies_after: int | None = None
+    """Die once so many changes were made."""
+    die: Callable[[], None] = kill_this_process
     changes: list[str] = field(default_factory=list)
     locks: dict[str, threading.Lock] = field(default_factory=dict)
     """The lock of each device, which the kernel holds while it binds, unbinds or looks at the override."""
@@ -216,8 +223,8 @@ class FakeKernel(Kernel):
             return super().read(path)
 
     def _die(self) -> None:
-        if self.kill_after == len(self.changes):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.dies_after == len(self.changes):
+            self.die()
 
     def _act(self, path: Path, value: str, address: str) -> None:
         fault = (path.name, address)

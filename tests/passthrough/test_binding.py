@@ -10,41 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from driver.contract import Target
-from driver.core import passthrough
 from driver.model.errors import StepFailed, StepRefused
 from driver.model.passthrough import DRIVER, Function, View
 from driver.model.prepared import Step
 from driver.passthrough.binding import Passthrough
-from tests.fakes.hardware import accelerator, snapshot
-from tests.fakes.pci import AUDIO, BRIDGE, FakeKernel, Machine
-
-ONE, SOUND, TWO, PORT = "0000:1a:00.0", "0000:1a:00.1", "0000:3b:00.0", "0000:19:00.0"
-ORIGINAL = {PORT: ("pcieport", None), ONE: ("gpud", None), SOUND: ("sound", None), TWO: ("gpud", None)}
-HANDED_OVER = {**ORIGINAL, ONE: (DRIVER, DRIVER), SOUND: (DRIVER, DRIVER)}
+from tests.fakes.passing import HANDED_OVER, ONE, ORIGINAL, PORT, SOUND, TWO, Site
+from tests.fakes.pci import AUDIO, BRIDGE
 
 
-class Rig:
-    """A machine with two accelerators; the first has a sound function and shares its group with a bridge."""
-
-    def __init__(self, root: Path) -> None:
-        self.machine = Machine(root / "sys").build("gpud", "sound", "pcieport", DRIVER)
-        self.machine.add(PORT, "27", kind=BRIDGE, native="pcieport")
-        self.machine.add(ONE, "27")
-        self.machine.add(SOUND, "27", kind=AUDIO, native="sound")
-        self.machine.add(TWO, "31")
-        self.kernel = FakeKernel(self.machine)
-        self.passthrough = self.open()
-
-    def open(self, seconds: float = 0.1) -> Passthrough:
-        """Return what another process of the plugin has."""
-        return Passthrough(str(self.machine.root), kernel=self.kernel, seconds=seconds)
-
-    def plan(self, address: str = ONE) -> Step:
-        found = snapshot(accelerator(ONE), accelerator(TWO, index=1))
-        device = next(each for each in found.accelerators if each.pci_address == address)
-        target = Target("vfio", device, None, admin_access=False, share_id=None)
-        return passthrough.plan(target, found, self.passthrough.look([ONE, TWO]))
+class Rig(Site):
+    """With what tests look at."""
 
     def refuse(self, step: Step, why: str) -> None:
         """See that a step is refused and nothing was touched."""
@@ -116,8 +91,8 @@ def test_a_device_is_handed_over_with_its_functions_and_given_back(rig: Rig) -> 
     step = rig.plan()
     done = rig.passthrough.run(step)
     assert rig.machine.state() == HANDED_OVER, "the bridge stays"
-    assert msgspec.json.decode(done.arguments["nodes"]) == ["/dev/vfio/vfio", "/dev/vfio/27"]
-    assert {**done.arguments, "nodes": ""} == {**step.arguments, "nodes": ""}
+    assert msgspec.json.decode(done.facts["nodes"]) == ["/dev/vfio/vfio", "/dev/vfio/27"]
+    assert {**done.facts, "nodes": ""} == {**step.facts, "nodes": ""}
     rig.passthrough.undo(done)
     assert rig.machine.state() == ORIGINAL
 
@@ -128,7 +103,7 @@ def test_the_kernels_newer_nodes_are_given_too_where_it_has_them(rig: Rig) -> No
         folder = rig.machine.device(address) / "vfio-dev" / f"vfio{number}"
         folder.mkdir(parents=True)
         (folder / "dev").write_text(f"511:{number}\n")
-    assert msgspec.json.decode(rig.passthrough.run(rig.plan()).arguments["nodes"]) == [
+    assert msgspec.json.decode(rig.passthrough.run(rig.plan()).facts["nodes"]) == [
         "/dev/vfio/vfio",
         "/dev/vfio/27",
         "/dev/iommu",
@@ -188,7 +163,7 @@ def test_a_device_that_is_gone_before_is_refused(rig: Rig) -> None:
 
 def test_a_device_of_another_group_than_planned_is_refused(rig: Rig) -> None:
     step = rig.plan()
-    moved = msgspec.structs.replace(step, arguments={**step.arguments, "group": "3"})
+    moved = msgspec.structs.replace(step, facts={**step.facts, "group": "3"})
     rig.refuse(moved, f"{ONE} is in IOMMU group 27 now, and was in 3")
 
 

@@ -1,0 +1,44 @@
+"""A machine with two accelerators, of which the first has a sound function and shares its group with a bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from driver.contract import Target
+from driver.core import passthrough
+from driver.model.passthrough import DRIVER
+from driver.model.prepared import Step
+from driver.passthrough.binding import Passthrough
+from tests.fakes.hardware import accelerator, snapshot
+from tests.fakes.pci import AUDIO, BRIDGE, FakeKernel, Machine
+
+ONE, SOUND, TWO, PORT = "0000:1a:00.0", "0000:1a:00.1", "0000:3b:00.0", "0000:19:00.0"
+ORIGINAL = {PORT: ("pcieport", None), ONE: ("gpud", None), SOUND: ("sound", None), TWO: ("gpud", None)}
+HANDED_OVER = {**ORIGINAL, ONE: (DRIVER, DRIVER), SOUND: (DRIVER, DRIVER)}
+
+
+class Site:
+    """The machine, and one process of the plugin."""
+
+    def __init__(self, root: Path) -> None:
+        """Build the machine below `root`, or find it there."""
+        self.machine = Machine(root / "sys")
+        if not self.machine.root.exists():
+            self.machine.build("gpud", "sound", "pcieport", DRIVER)
+            self.machine.add(PORT, "27", kind=BRIDGE, native="pcieport")
+            self.machine.add(ONE, "27")
+            self.machine.add(SOUND, "27", kind=AUDIO, native="sound")
+            self.machine.add(TWO, "31")
+        self.kernel = FakeKernel(self.machine)
+        self.passthrough = self.open()
+
+    def open(self, seconds: float = 0.1) -> Passthrough:
+        """Return what another process of the plugin has."""
+        return Passthrough(str(self.machine.root), kernel=self.kernel, seconds=seconds)
+
+    def plan(self, address: str = ONE) -> Step:
+        """Return the step for one of the accelerators."""
+        found = snapshot(accelerator(ONE), accelerator(TWO, index=1))
+        device = next(each for each in found.accelerators if each.pci_address == address)
+        target = Target("vfio", device, None, admin_access=False, share_id=None)
+        return passthrough.plan(target, found, self.passthrough.look([ONE, TWO]))
