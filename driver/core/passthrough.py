@@ -112,11 +112,14 @@ def is_twin(device: Device) -> bool:
     return kind is not None and kind.string == vocabulary.TYPE_VFIO
 
 
-def plan(target: Target, snapshot: Snapshot, view: View, steps: Iterable[Step] = ()) -> Step:
+def plan(
+    target: Target, snapshot: Snapshot, view: View, *, steps: Iterable[Step] = (), nodes: Iterable[str] = ()
+) -> Step:
     """Return the step that hands the device of `target` over: former drivers to be given back, facts to be published.
 
     `steps` are those of all records: what another claim has handed over already is its step, as it stands there.
-    Raises `StepRefused` with the reason why it cannot be done.
+    `nodes` are the device nodes through which the device is used while its vendor's driver has it. Raises
+    `StepRefused` with the reason why it cannot be done.
     """
     accelerator, address = target.accelerator, target.accelerator.pci_address
     group = view.groups.get(address)
@@ -136,6 +139,7 @@ def plan(target: Target, snapshot: Snapshot, view: View, steps: Iterable[Step] =
             "group": group.number,
             "functions": msgspec.json.encode(formers).decode(),
             "device": msgspec.json.encode(facts).decode(),
+            "uses": msgspec.json.encode(list(nodes)).decode(),
         },
         key=f"{STEP}/{address}",
     )
@@ -147,6 +151,11 @@ def list_formers(step: Step) -> tuple[Former, ...]:
         return _formers.decode(step.facts["functions"])
     except (KeyError, msgspec.DecodeError) as error:
         raise Corrupt(f"step {STEP}", f"functions: {error}") from error
+
+
+def list_uses(step: Step) -> frozenset[str]:
+    """Return the device nodes that nobody may have open when the device is taken from its driver."""
+    return frozenset(_paths.decode(step.facts.get("uses", "[]")))
 
 
 def complete(step: Step, nodes: Sequence[str]) -> Step:

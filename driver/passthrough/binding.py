@@ -9,7 +9,7 @@ what tells us from others: driver_override says vfio-pci from before the first c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,15 @@ from driver.core.passthrough import Former
 from driver.model.errors import StepFailed, StepRefused
 from driver.model.passthrough import DRIVER, STEP, Function, Group, View
 from driver.model.prepared import Step
+from driver.passthrough.holders import find_holder
 from driver.passthrough.sysfs import Bus, Kernel, read_override
 from driver.passthrough.waiting import Patience, StillBusy
 
 _GLANCE: Final = 0.02
 """Seconds between looks whether the kernel has bound a device. It does so before a write returns; a driver that probes
 in the background does it a little later."""
+_PAUSE: Final = 0.2
+"""Seconds between looks whether a device is still in use."""
 _PROBE_SECONDS: Final = 2.0
 """How long that little may be."""
 _LOOK_SECONDS: Final = 0.5
@@ -36,9 +39,12 @@ _SECONDS: Final = 10.0
 class Passthrough:
     """The PCI devices of one machine. Methods may be called from several threads, for one device from one at a time."""
 
-    def __init__(self, sys_root: str, *, kernel: Kernel | None = None, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self, sys_root: str, proc_root: str, *, kernel: Kernel | None = None, seconds: float = _SECONDS
+    ) -> None:
         """`seconds`: how long each change of a device may take."""
         self._bus = Bus(sys_root)
+        self._proc_root = proc_root
         self._kernel = kernel or Kernel()
         self._patience = Patience(seconds)
 
@@ -61,7 +67,7 @@ class Passthrough:
         Raises `StepRefused` before anything was done, else `StepFailed`.
         """
         formers, group = passthrough.list_formers(step), step.facts["group"]
-        reason = self._refuse(formers, group)
+        reason = self._refuse(formers, group) or self._find_holder(formers, passthrough.list_uses(step))
         if reason:
             raise StepRefused(STEP, reason)
         try:
@@ -125,6 +131,18 @@ class Passthrough:
             return f"{address} is bound to {DRIVER} by somebody else"
         if driver not in {DRIVER, former.driver, None}:
             return f"{address} is bound to {driver} now, and was bound to {former.driver or 'no driver'}"
+        return ""
+
+    def _find_holder(self, formers: Sequence[Former], uses: Collection[str]) -> str:
+        """Return who has a device open that is still with its former driver, if that does not end in a little while."""
+        end = time.monotonic() + self._patience.seconds / 2
+        while self._bus.driver(formers[0].address) != DRIVER:
+            holder = find_holder(self._proc_root, uses)
+            if not holder:
+                break
+            if time.monotonic() >= end:
+                return f"{formers[0].address} is in use: {holder}"
+            time.sleep(_PAUSE)
         return ""
 
     def _wait_for(self, address: str) -> tuple[str | None, str | None]:

@@ -144,13 +144,13 @@ def test_admin_access_hands_nothing_over_and_joins_a_claim_that_has() -> None:
     with pytest.raises(StepRefused, match="admin access takes it from nobody"):
         passthrough.plan(target(admin_access=True), machine(), view())
     theirs = passthrough.complete(planned(), ["/dev/vfio/27"])
-    joined = passthrough.plan(target(admin_access=True), machine(), view(function(ONE, DRIVER)), [theirs])
+    joined = passthrough.plan(target(admin_access=True), machine(), view(function(ONE, DRIVER)), steps=[theirs])
     assert joined is theirs
 
 
 def test_a_step_from_before_a_boot_is_planned_anew() -> None:
     old = planned(group="9")
-    assert passthrough.plan(target(), machine(), view(), [old]).facts["group"] == "27"
+    assert passthrough.plan(target(), machine(), view(), steps=[old]).facts["group"] == "27"
 
 
 def test_a_step_that_cannot_be_read_is_named() -> None:
@@ -158,6 +158,12 @@ def test_a_step_that_cannot_be_read_is_named() -> None:
         passthrough.list_formers(planned(functions="[{}]"))
     with pytest.raises(Corrupt, match="step vfio-bind: functions: "):
         passthrough.list_formers(Step(name=STEP))
+
+
+def test_the_step_says_which_nodes_nobody_may_have_open() -> None:
+    step = passthrough.plan(target(), machine(), view(), nodes=["/dev/gpu0"])
+    assert passthrough.list_uses(step) == {"/dev/gpu0"}
+    assert passthrough.list_uses(Step(name=STEP)) == frozenset()
 
 
 def test_containers_get_the_nodes_and_the_address() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from driver.contract import Target
@@ -29,16 +30,30 @@ class Site:
             self.machine.add(ONE, "27")
             self.machine.add(SOUND, "27", kind=AUDIO, native="sound")
             self.machine.add(TWO, "31")
+        self.proc = root / "proc"
+        self.proc.mkdir(exist_ok=True)
         self.kernel = FakeKernel(self.machine)
         self.passthrough = self.open()
 
     def open(self, seconds: float = 0.1) -> Passthrough:
         """Return what another process of the plugin has."""
-        return Passthrough(str(self.machine.root), kernel=self.kernel, seconds=seconds)
+        return Passthrough(str(self.machine.root), str(self.proc), kernel=self.kernel, seconds=seconds)
 
     def plan(self, address: str = ONE) -> Step:
         """Return the step for one of the accelerators."""
         found = snapshot(accelerator(ONE), accelerator(TWO, index=1))
         device = next(each for each in found.accelerators if each.pci_address == address)
         target = Target("vfio", device, None, admin_access=False, share_id=None)
-        return passthrough.plan(target, found, self.passthrough.look([ONE, TWO]))
+        return passthrough.plan(target, found, self.passthrough.look([ONE, TWO]), nodes=["/dev/gpu0"])
+
+    def open_file(self, process: int, path: str) -> None:
+        """Have a process open a file, as procfs shows it."""
+        folder = self.proc / str(process) / "fd"
+        folder.mkdir(parents=True)
+        (folder.parent / "comm").write_text("trainer\n")
+        (folder / "3").symlink_to("/dev/null")
+        (folder / "4").symlink_to(path)
+
+    def end(self, process: int) -> None:
+        """End a process."""
+        shutil.rmtree(self.proc / str(process))

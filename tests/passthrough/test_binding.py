@@ -66,7 +66,7 @@ def test_a_look_at_a_machine_without_iommu_or_sysfs_is_no_error(rig: Rig, tmp_pa
     rig.machine.add("0000:5e:00.0", None)
     rig.machine.unload(DRIVER)
     assert rig.passthrough.look(["0000:5e:00.0"]) == View(False, {"0000:5e:00.0": None})
-    assert Passthrough(str(tmp_path / "nothing")).look([ONE]) == View()
+    assert Passthrough(str(tmp_path / "nothing"), str(tmp_path)).look([ONE]) == View()
 
 
 def test_a_look_tells_virtual_functions_and_overrides(rig: Rig) -> None:
@@ -187,6 +187,28 @@ def test_a_device_that_got_another_driver_meanwhile_is_refused_and_left(rig: Rig
     rig.refuse(step, f"{SOUND} is bound to other now, and was bound to sound")
     rig.passthrough.undo(step)
     assert rig.machine.driver(SOUND) == "other"
+
+
+def test_a_device_that_a_process_has_open_is_not_touched_and_the_process_named(rig: Rig) -> None:
+    step = rig.plan()
+    rig.open_file(9, "/dev/gpu1")
+    rig.open_file(4711, "/dev/gpu0")
+    rig.refuse(step, f"{ONE} is in use: process 4711 (trainer) has /dev/gpu0 open")
+    rig.end(4711)
+    rig.passthrough.run(step)
+    assert rig.machine.state() == HANDED_OVER
+    rig.open_file(4712, "/dev/gpu0")
+    rig.passthrough.run(step)
+
+
+def test_a_process_that_ends_soon_is_waited_for(rig: Rig) -> None:
+    step = rig.plan()
+    rig.open_file(4711, "/dev/gpu0")
+    ending = threading.Timer(0.05, rig.end, [4711])
+    ending.start()
+    rig.open(seconds=20).run(step)
+    ending.join()
+    assert rig.machine.state() == HANDED_OVER
 
 
 def test_a_device_in_use_that_the_kernel_refuses_to_take_is_rolled_back(rig: Rig) -> None:

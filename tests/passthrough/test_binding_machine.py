@@ -44,7 +44,7 @@ def crash() -> None:
 
 
 class Passing(RuleBasedStateMachine):
-    """`records` are steps by device, `strangers` the devices that somebody else has bound to vfio-pci."""
+    """`records` are steps by device, `strangers` the overrides of devices that somebody else has bound to vfio-pci."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Passing(RuleBasedStateMachine):
         self.machine.add(SOUND, "10", kind=AUDIO, native="sound")
         self.records: dict[str, Step] = {}
         self.unfinished: set[str] = set()
-        self.strangers: set[str] = set()
+        self.strangers: dict[str, str | None] = {}
         self.loaded = True
         self.restart()
 
@@ -65,7 +65,7 @@ class Passing(RuleBasedStateMachine):
     def restart(self) -> None:
         """Begin a new process of the plugin; nothing that an earlier one held in memory is left."""
         self.kernel = FakeKernel(self.machine, die=crash)
-        self.passthrough = Passthrough(str(self.machine.root), kernel=self.kernel, seconds=0.02)
+        self.passthrough = Passthrough(str(self.machine.root), "/nothing", kernel=self.kernel, seconds=0.02)
 
     def functions(self, address: str) -> list[str]:
         return [address, SOUND] if address == GPUS[0] else [address]
@@ -97,7 +97,7 @@ class Passing(RuleBasedStateMachine):
             return
         target = Target("vfio", device, None, admin_access=False, share_id=None)
         try:
-            step = passthrough.plan(target, kept, self.passthrough.look(GPUS), self.records.values())
+            step = passthrough.plan(target, kept, self.passthrough.look(GPUS), steps=self.records.values())
         except StepRefused:
             assert address not in verdict.offered, "what is offered can be had"
             return
@@ -144,13 +144,14 @@ class Passing(RuleBasedStateMachine):
             self.undo(address)
             assert (address in self.records) <= (not self.loaded), "nothing else can hold it up"
 
-    @rule(address=gpus)
-    def take_by_hand(self, address: str) -> None:
+    @rule(address=gpus, overridden=st.booleans())
+    def take_by_hand(self, address: str, *, overridden: bool) -> None:
+        """Bind a device to vfio-pci as others do it: by its override, or by telling vfio-pci its ids (new_id)."""
         if address not in self.records and address not in self.strangers:
             self.machine.unbind(address)
-            self.machine.set_override(address, DRIVER)
-            self.machine.probe(address)
-            self.strangers.add(address)
+            self.machine.set_override(address, DRIVER if overridden else "")
+            self.machine.bind(address, DRIVER)
+            self.strangers[address] = DRIVER if overridden else None
 
     @rule(address=gpus)
     def give_back_by_hand(self, address: str) -> None:
@@ -158,7 +159,7 @@ class Passing(RuleBasedStateMachine):
             self.machine.unbind(address)
             self.machine.set_override(address, "")
             self.machine.probe(address)
-            self.strangers.discard(address)
+            del self.strangers[address]
 
     @rule()
     def reload(self) -> None:
@@ -187,17 +188,19 @@ class Passing(RuleBasedStateMachine):
             for function in self.functions(address):
                 if address in self.unfinished:
                     continue
-                handed_over = address in self.records or function in self.strangers
                 native = NATIVE[function] if self.loaded or function == SOUND else None
-                assert state[function] == ((DRIVER, DRIVER) if handed_over else (native, None)), function
+                expected: tuple[str | None, str | None] = (DRIVER, DRIVER) if address in self.records else (native, None)
+                if function in self.strangers:
+                    expected = (DRIVER, self.strangers[function])
+                assert state[function] == expected, function
 
     @invariant()
     def whatever_a_claim_has_stays_published(self) -> None:
         kept, verdict = self.offer()
         published = {each.pci_address for each in kept.accelerators} if kept else set()
-        assert published == (set(GPUS) - self.strangers if self.loaded else set(self.records))
+        assert published == (set(GPUS) - set(self.strangers) if self.loaded else set(self.records))
         assert set(self.records) <= verdict.offered
-        assert not verdict.offered & (self.strangers | {GPUS[3], GPUS[4]} - set(self.records))
+        assert not verdict.offered & (set(self.strangers) | {GPUS[3], GPUS[4]} - set(self.records))
 
 
 Passing.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
