@@ -26,6 +26,7 @@ SELECTORS: Final = {
     for path in [*DEPLOY.glob("base/deviceclasses.yaml"), *DEPLOY.glob("components/*/deviceclass.yaml")]
     for item in yaml.safe_load_all(path.read_text())
 }
+VFIO: Final = "vfio.accel-dra.dev"
 NVIDIA: Final = ("gpu.nvidia.com", "nvidia-gpu.accel-dra.dev")
 
 
@@ -46,7 +47,7 @@ def _attribute(value: str | int | bool) -> DeviceAttribute:
 
 
 def test_the_classes_are_these() -> None:
-    assert set(SELECTORS) == {"gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev", *NVIDIA}
+    assert set(SELECTORS) == {"gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev", VFIO, *NVIDIA}
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -74,6 +75,12 @@ def test_whole_devices_and_partitions_have_a_class_each() -> None:
     assert select("partition.accel-dra.dev", "any.driver", device(type="partition"))
     assert not select("partition.accel-dra.dev", "any.driver", device(type="gpu"))
     assert not select("gpu.accel-dra.dev", "any.driver", device(type="nic"))
+
+
+def test_devices_for_virtual_machines_have_a_class_and_nothing_else_is_in_it() -> None:
+    for kind in ("gpu", "partition", "nic", "vfio"):
+        assert select(VFIO, "any.driver", device(type=kind)) is (kind == "vfio")
+        assert not (kind == "vfio" and any(select(name, "any", device(type=kind)) for name in SELECTORS if name != VFIO))
 
 
 @pytest.mark.parametrize("name", NVIDIA)

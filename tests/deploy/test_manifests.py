@@ -148,6 +148,7 @@ def configured(objects: dict[tuple[str, str], Object]) -> settings.Settings:
     by_variable = {settings.variable(field): field.name for field in fields(settings.Settings)}
     known: dict[str, object] = {by_variable[key]: value for key, value in values.items() if key in by_variable}
     # As click reads the variable of an option that may be repeated.
+    known = {key: value == "true" if value in {"true", "false"} else value for key, value in known.items()}
     known["vendor_options"] = tuple(values.get("ACCEL_DRA_VENDOR_OPTIONS", "").split())
     return settings.Settings(**known)  # type: ignore[arg-type]
 
@@ -365,6 +366,17 @@ def test_peer_defect_17_each_component_works_with_and_without_the_others(
     assert ("affinity" in pod_spec(objects)) is ("nvidia-nodes" in chosen)
     assert (configured(objects).allocation_authority == "controller") is ("controller-authority" in chosen)
     assert (("RoleBinding", "accel-dra-node-privileged") in objects) is ("openshift" in chosen)
+    assert configured(objects).passthrough is ("passthrough" in chosen)
+    assert (("DeviceClass", "vfio.accel-dra.dev") in objects) is ("passthrough" in chosen)
+
+
+def test_devices_for_virtual_machines_need_the_processes_of_the_host_and_may_only_read_them(tmp_path: Path) -> None:
+    objects = with_components(tmp_path, ["passthrough"])
+    assert mounts(objects)[configured(objects).proc_root] == "/proc"
+    (mount,) = [each for each in map(mapping, items(container(objects)["volumeMounts"])) if each["name"] == "proc"]
+    assert mount["readOnly"] is True
+    assert configured(objects).sys_root not in mounts(objects), "a privileged container has it, and may write"
+    assert mapping(container(objects)["securityContext"])["privileged"] is True
 
 
 def test_all_components_together_render(tmp_path: Path) -> None:
