@@ -189,10 +189,10 @@ class Passing(RuleBasedStateMachine):
                 if address in self.unfinished:
                     continue
                 native = NATIVE[function] if self.loaded or function == SOUND else None
-                expected: tuple[str | None, str | None] = (DRIVER, DRIVER) if address in self.records else (native, None)
                 if function in self.strangers:
-                    expected = (DRIVER, self.strangers[function])
-                assert state[function] == expected, function
+                    assert state[function] == (DRIVER, self.strangers[function]), "nobody has touched it"
+                else:
+                    assert state[function] == ((DRIVER, DRIVER) if address in self.records else (native, None))
 
     @invariant()
     def whatever_a_claim_has_stays_published(self) -> None:
