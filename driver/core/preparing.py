@@ -8,14 +8,18 @@ against a device that two claims hold. It must not do anything: vendors, files a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from driver.contract import Target
 from driver.core import configs, naming
+from driver.model import vocabulary
 from driver.model.claims import Allocation, AllocationResult, ResourceClaim
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
-from driver.model.prepared import CLAIM_UID, ClaimRef, Phase, PreparedDevice, Record
+from driver.model.prepared import CLAIM_UID, PARTITION, ClaimRef, Phase, PreparedDevice, Record, Step
+from driver.model.slices import DeviceAttribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,28 @@ def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
         Grant(_find(held.device, held.requests, place), held.share_id, held.admin_access, held.requests)
         for held in record.devices
     )
+
+
+def learn(grants: Sequence[Grant], done: Sequence[Step]) -> tuple[Grant, ...]:
+    """Return the grants with the identity of partitions that were made for them, which is not published."""
+    made = {_place_of(step.arguments): step.facts.get("uuid", "") for step in done if step.name == PARTITION}
+    return tuple(_learn(grant, made) for grant in grants)
+
+
+def _learn(grant: Grant, made: Mapping[tuple[str, str, str], str]) -> Grant:
+    part, device = grant.entry.partition, grant.entry.device
+    if part is None:
+        return grant
+    uuid = made.get((grant.entry.accelerator.pci_address, part.profile, str(part.placement)))
+    if not uuid:
+        return grant
+    attributes = {**device.attributes, vocabulary.UUID: DeviceAttribute(string=uuid)}
+    device = msgspec.structs.replace(device, attributes=dict(sorted(attributes.items())))
+    return replace(grant, entry=replace(grant.entry, device=device, partition=replace(part, uuid=uuid)))
+
+
+def _place_of(arguments: Mapping[str, str]) -> tuple[str, str, str]:
+    return arguments.get("pciAddress", ""), arguments.get("profile", ""), arguments.get("placement", "")
 
 
 def hold_unread(uid: str, devices: Sequence[PreparedDevice] | None, offered: Sequence[str], place: Place) -> Record:

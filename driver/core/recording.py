@@ -6,7 +6,7 @@ repeat, an unprepare and a restart need, without the API server and without the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -69,9 +69,19 @@ def with_steps(record: Record, steps: Sequence[Step]) -> Record:
     return msgspec.structs.replace(record, steps=tuple(steps))
 
 
+def with_metadata(record: Record, documents: Mapping[str, bytes]) -> Record:
+    """Return the record with these texts of its metadata documents, by request."""
+    return msgspec.structs.replace(record, metadata={name: msgspec.Raw(text) for name, text in documents.items()})
+
+
 def interrupted(record: Record) -> Record:
     """Return the record as it stands while its steps are being done or undone."""
     return msgspec.structs.replace(record, phase=Phase.PREPARING)
+
+
+def describe(step: Step) -> str:
+    """Return what a step is about, for people: `pciAddress 0000:1a:00.0, profile 1g.10gb, …`."""
+    return ", ".join(f"{name} {value}" for name, value in (step.arguments | step.facts).items() if value)
 
 
 def _assign(grants: Sequence[Grant], metadata: Sequence[RequestMetadata]) -> list[tuple[str, ...]]:

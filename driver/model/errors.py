@@ -11,6 +11,7 @@
     ├── Forbidden        we lack a permission: tell the admin, retrying does not help by itself
     ├── Unsupported      this hardware, driver or server cannot do it: go on without
     ├── DeviceBusy       another claim holds the device: refuse, name the holder
+    │   └── StepContested  another claim has set the device up in another way
     ├── Corrupt          a file of ours cannot be read: set it aside, go on
     ├── StorageFailed    the node's disk does not take what we must write: undo, tell the admin
     └── StepFailed       the hardware refused a step: undo, report
@@ -94,6 +95,14 @@ class DeviceBusy(DriverError):  # noqa: N818
         self.device = device
         self.holder = holder
         super().__init__(f"device {device} is already prepared for claim {holder}; it is not shared")
+
+
+class StepContested(DeviceBusy):
+    """Another claim shares a change of hardware with this one and needs it in another way; `holder` as there."""
+
+    def __init__(self, step: str, wants: str, has: str, holder: str) -> None:
+        super().__init__(step, holder)
+        self.args = (f"step {step}: this claim wants {wants}, but claim {holder}, which shares the device, has {has}",)
 
 
 class Corrupt(DriverError):  # noqa: N818

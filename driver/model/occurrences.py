@@ -31,6 +31,17 @@ class ClaimUnprepared:
 
 
 @dataclass(frozen=True, slots=True)
+class HardwareChanged:
+    """A step of a claim was run or undone (`operation` run or undo), or found so; `detail` says of what."""
+
+    claim: str
+    step: str
+    operation: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class HardwareScanned:
     """The vendor was asked; `devices` published, `omitted` left out with reasons (device, reason)."""
 
@@ -276,6 +287,7 @@ class EventLost:
 Occurrence = (
     ClaimPrepared
     | ClaimUnprepared
+    | HardwareChanged
     | HardwareScanned
     | HardwareUnavailable
     | SlicesPublished

@@ -80,6 +80,8 @@ class Step(Frozen, frozen=True):
     """It needs a process of the plugin's to hold (a daemon), so it is run again whenever the plugin starts."""
 
 
+BEFORE: Final = "before"
+"""How facts begin that tell what was there before a change, and so what undoing it brings back, also after a boot."""
 PARTITION: Final = "partition"
 """Name of the step that makes a partition, for all vendors: the driver has to tell partitions it made from others.
 

@@ -21,6 +21,7 @@ from driver.model.errors import Conflict, DeviceBusy, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
 from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice, Record
 from driver.node.collecting import Collector, Fetch
+from driver.node.hardware import Hardware, Neutral
 from driver.node.recovery import Recovery
 from driver.node.transactions import Site, Transactions
 from driver.settings import Settings
@@ -67,8 +68,10 @@ class Outside:
     """Wait so many seconds; return True at once when the plugin is being stopped."""
 
 
-def open_preparer(settings: Settings, vendor: Vendor, outside: Outside, disk: Disk | None = None) -> Preparer:
-    """Return a preparer on the folders of `settings`.
+def open_preparer(
+    settings: Settings, vendor: Vendor, outside: Outside, disk: Disk | None = None, neutral: Sequence[Neutral] = ()
+) -> Preparer:
+    """Return a preparer on the folders of `settings`; `neutral` stand in for the vendor for some devices.
 
     Raises `StorageFailed` or `Unavailable` if the state folder or procfs cannot be used.
     """
@@ -82,7 +85,8 @@ def open_preparer(settings: Settings, vendor: Vendor, outside: Outside, disk: Di
     specs = CdiDir(settings.cdi_root, disk)
     documents = MetadataDir(settings.records_root, disk)
     records = Records(settings.records_root, disk, outside.emit)
-    transactions = Transactions(site, vendor, specs, documents, outside.emit)
+    hardware = Hardware(vendor, neutral, site.boot_id, outside.emit)
+    transactions = Transactions(site, hardware, specs, documents, outside.emit)
     keepers = Keepers(
         Recovery(transactions, records, specs, documents, outside.emit),
         Collector(transactions, records, outside.fetch, outside.clock, outside.emit),

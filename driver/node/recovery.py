@@ -51,6 +51,7 @@ class Recovery:
             rolled_back = self._each(repairs.roll_back, _name, lambda record: self._roll_back(ledger, record))
             restored = self._each(repairs.restore, _name, self._transactions.restore)
             restored += self._each(repairs.renew, _name, lambda record: self._renew(ledger, record, inventory))
+            self._each(repairs.restore, _name, lambda record: self._uphold(ledger, record))
             self._each([ledger], lambda _: "all claims", self._sweep)
             recovered = Recovered(len(ledger.all()), rolled_back, restored, removed)
         self._emit(recovered)
@@ -85,6 +86,12 @@ class Recovery:
             return 0
         renewed = self._transactions.renew(ledger, record, inventory, steps=False)
         return len(renewed.cdi) if renewed else 0
+
+    def _uphold(self, ledger: Ledger, record: Record) -> int:
+        """Start again what a process of ours has to hold, such as a daemon."""
+        if any(step.upkeep for step in record.steps):
+            self._transactions.uphold(ledger, record)
+        return 0
 
     def _sweep(self, ledger: Ledger) -> int:
         """Remove temporary files, and metadata of claims that are gone (only while it is known whose it is)."""

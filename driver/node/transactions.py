@@ -11,14 +11,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from driver.contract import Steps, Target, Vendor
-from driver.core import cdi, metadata, preparing, recording, recovery
+from driver.contract import Target
+from driver.core import cdi, metadata, preparing, recording, recovery, stepping
+from driver.core.metadata import RequestMetadata
 from driver.core.preparing import Grant, Place
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
-from driver.model.errors import DriverError, StepFailed, StepRefused, StorageFailed, Unavailable, Unsupported
+from driver.model.errors import DriverError, StepFailed, StorageFailed, Unavailable
 from driver.model.occurrences import Emit, MetadataFailed
 from driver.model.prepared import ClaimRef, ContainerEdits, Phase, Preparation, PreparedDevice, Record, Step
+from driver.node.hardware import Hardware
 from driver.state.cdi_dir import CdiDir
 from driver.state.metadata_dir import MetadataDir
 from driver.state.records import Ledger
@@ -42,21 +44,22 @@ class Draft:
     """A claim that is about to be prepared."""
 
     record: Record
-    """Complete if there are no steps; else without what containers get, which is known when the steps are done."""
-    steps: tuple[Step, ...]
+    """With the steps as planned. Complete if there are none; else without what containers get."""
     targets: Sequence[Target]
-    complete: Callable[[Preparation], Record]
+    complete: Callable[[Preparation, Sequence[Step]], Record]
+    """Makes the record of what containers get, once the steps were run as given."""
 
 
 class Transactions:
     """Changes to claims. Every method wants the ledger, so that none can be called without holding the records."""
 
-    def __init__(self, site: Site, vendor: Vendor, specs: CdiDir, metadata_dir: MetadataDir, emit: Emit) -> None:
+    def __init__(self, site: Site, hardware: Hardware, specs: CdiDir, metadata_dir: MetadataDir, emit: Emit) -> None:
         self.site = site
-        self._vendor = vendor
+        self._hardware = hardware
         self._specs = specs
         self._metadata_dir = metadata_dir
         self._emit = emit
+        self._lapsed: set[str] = set()
 
     def resume(self, ledger: Ledger, uid: str, inventory: Inventory | None) -> Record | None:
         """Return the record of a claim that is prepared, with its files in place; None if it is not prepared.
@@ -72,7 +75,7 @@ class Transactions:
         if record.boot_id != self.site.boot_id:
             return self.renew(ledger, record, inventory)
         self.restore(record)
-        return record
+        return self.uphold(ledger, record) if uid in self._lapsed else record
 
     def prepare(
         self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, inventory: Inventory | None
@@ -91,14 +94,20 @@ class Transactions:
         if not grants:
             return ()
         targets = [grant.aim(ref.uid) for grant in grants]
-        steps = self._plan(targets)
-        edits = _NOTHING if steps else self._vendor.prepare(targets)
-        documents = self._write_metadata(ledger, ref, claim, grants, place)
+        steps = self._hardware.plan(ledger, ref.uid, targets)
 
-        def draft(preparation: Preparation) -> Record:
+        def outline(preparation: Preparation, documents: Sequence[RequestMetadata]) -> Record:
             return recording.draft(ref, place, grants, preparation, documents, self.site.boot_id)
 
-        record = self._carry_out(ledger, Draft(draft(edits), steps, targets, draft))
+        def complete(preparation: Preparation, done: Sequence[Step]) -> Record:
+            documents = self._describe(claim, preparing.learn(grants, done), place)
+            return outline(preparation, self._write_metadata(ledger, ref, documents))
+
+        if steps:
+            first = outline(_NOTHING, self._describe(claim, grants, place))
+        else:
+            first = complete(self._hardware.describe(targets), ())
+        record = self._carry_out(ledger, Draft(recording.with_steps(first, steps), targets, complete))
         return record.devices
 
     def agrees(self, record: Record, claim: ResourceClaim) -> bool:
@@ -121,13 +130,20 @@ class Transactions:
 
     def roll_back(self, ledger: Ledger, record: Record, steps: Sequence[Step]) -> None:
         """Undo steps, last first, then remove what a claim has left. Raises `StepFailed`, `StorageFailed`."""
-        for step in reversed(steps):
-            self._steps(step).undo(step)
+        self._hardware.undo(ledger, record, steps)
+        self._lapsed.discard(record.uid)
         for name in dict.fromkeys((*record.cdi, cdi.name_file(self.site.driver, record.uid))):
             self._specs.remove(name)
         if record.metadata:
             self._remove_metadata(ledger, record)
         ledger.remove(record.uid)
+
+    def uphold(self, ledger: Ledger, record: Record) -> Record:
+        """Run again what a process of ours has to hold for a prepared claim. If that fails its next prepare tries."""
+        self._lapsed.add(record.uid)
+        upheld = self._hardware.uphold(ledger, record)
+        self._lapsed.discard(record.uid)
+        return upheld
 
     def restore(self, record: Record) -> int:
         """Write the files of a record that are missing, exactly as they were; return how many CDI specs were."""
@@ -149,20 +165,22 @@ class Transactions:
         """
         grants = preparing.plan_again(record, self._place(inventory))
         targets = [grant.aim(record.uid) for grant in grants]
-        planned = self._plan(targets)
+        planned = self._hardware.plan(ledger, record.uid, targets)
         if planned and not steps:
             return None
-
-        def draft(preparation: Preparation) -> Record:
-            return recording.renew(record, self.site.driver, preparation, self.site.boot_id)
-
-        edits = _NOTHING if planned or not targets else self._vendor.prepare(targets)
-        stale = [step for step in record.steps if step not in planned]
-        if stale:
+        if record.steps:  # planned again afterwards: some of it may outlive a boot, and looks as if it had been so
             ledger.put(recording.interrupted(record))
-            for step in reversed(stale):
-                self._steps(step).undo(step)
-        renewed = self._carry_out(ledger, Draft(draft(edits), planned, targets, draft))
+            self._hardware.undo(ledger, record, record.steps)
+            planned = self._hardware.plan(ledger, record.uid, targets)
+
+        def complete(preparation: Preparation, done: Sequence[Step]) -> Record:
+            documents = stepping.replace_facts(record.metadata, record.steps, done)
+            renewed = recording.renew(record, self.site.driver, preparation, self.site.boot_id)
+            return recording.with_metadata(renewed, documents)
+
+        edits = _NOTHING if planned else self._hardware.describe(targets)
+        first = recording.with_steps(complete(edits, ()), planned)
+        renewed = self._carry_out(ledger, Draft(first, targets, complete))
         self.restore(renewed)
         return renewed
 
@@ -179,21 +197,19 @@ class Transactions:
             held.append(preparing.hold_unread(uid, devices, cdi.list_devices(text, uid), place))
         return held
 
-    def _plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
-        return self._vendor.plan(targets) if targets and isinstance(self._vendor, Steps) else ()
-
     def _carry_out(self, ledger: Ledger, draft: Draft) -> Record:
         """Do what is planned, then keep and return the record. On failure everything is undone and the record is gone.
 
         Before hardware is changed the record says what is about to be; afterwards, what was done.
         """
+        record = draft.record
         begun: list[Step] = []
-        record = recording.with_steps(draft.record, draft.steps)
         try:
-            if draft.steps:
+            if record.steps:
                 ledger.put(recording.interrupted(record))
-                self._run(draft.steps, begun)
-                record = recording.with_steps(draft.complete(self._vendor.prepare(draft.targets, begun)), begun)
+                self._hardware.run(ledger, record, begun)
+                edits = self._hardware.describe(draft.targets, begun)
+                record = recording.with_steps(draft.complete(edits, begun), begun)
             for name, text in record.cdi.items():
                 self._specs.store(name, bytes(text))
             ledger.put(record)
@@ -205,28 +221,15 @@ class Transactions:
             raise
         return record
 
-    def _run(self, steps: Sequence[Step], begun: list[Step]) -> None:
-        """Run steps; `begun` tells, whatever happens, which may have changed something."""
-        for step in steps:
-            begun.append(step)
-            try:
-                begun[-1] = self._steps(step).run(step, tuple(begun[:-1]))
-            except StepRefused:
-                begun.pop()
-                raise
-
-    def _steps(self, step: Step) -> Steps:
-        if not isinstance(self._vendor, Steps):
-            raise Unsupported(f"vendor {self._vendor.name} cannot do or undo step {step.name}")
-        return self._vendor
-
-    def _write_metadata(
-        self, ledger: Ledger, ref: ClaimRef, claim: ResourceClaim, grants: Sequence[Grant], place: Place
-    ) -> tuple[metadata.RequestMetadata, ...]:
-        """Write the metadata of a claim; return none of it if that fails, which is only reported."""
+    def _describe(self, claim: ResourceClaim, grants: Sequence[Grant], place: Place) -> tuple[RequestMetadata, ...]:
         if not self.site.device_metadata:
             return ()
-        documents = metadata.describe(claim, grants, place, self._metadata_dir.root)
+        return metadata.describe(claim, grants, place, self._metadata_dir.root)
+
+    def _write_metadata(
+        self, ledger: Ledger, ref: ClaimRef, documents: Sequence[RequestMetadata]
+    ) -> Sequence[RequestMetadata]:
+        """Write the metadata of a claim; return none of it if that fails, which is only reported."""
         try:
             for entry in documents:
                 path = metadata.locate_document(ref.namespace, ref.name, entry.request)

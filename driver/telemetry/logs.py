@@ -66,6 +66,7 @@ _KEYS: Final = {"message": "detail"}
 _TEXT: Final[dict[type, str]] = {
     occurrences.ClaimPrepared: "claim prepared",
     occurrences.ClaimUnprepared: "claim unprepared",
+    occurrences.HardwareChanged: "hardware changed for a claim",
     occurrences.HardwareScanned: "hardware scanned",
     occurrences.HardwareUnavailable: "hardware not available, waiting for it",
     occurrences.SlicesPublished: "slices published",

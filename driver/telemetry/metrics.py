@@ -57,6 +57,7 @@ class Metrics:
             "wanted",
         )
         self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
+        self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
         self._stale = self._counter("stale_claims_released", "Claims released because they exist no longer.")
         self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
         self._recovered = self._counter("recovered", "What recovery at start repaired.", "kind")
@@ -113,6 +114,8 @@ class Metrics:
                 self._health.labels(occurrence.severity).inc()
             case occurrences.DaemonStarted() | occurrences.DaemonEnded() | occurrences.DaemonStopped():
                 self._count_daemon(occurrence)
+            case occurrences.HardwareChanged():
+                self._steps.labels(occurrence.step, occurrence.operation).inc()
             case occurrences.RecordQuarantined():
                 self._quarantined.inc()
             case occurrences.StaleClaimReleased():

@@ -28,7 +28,7 @@ from driver.model.claims import (
 from driver.model.devices import Accelerator, Inventory, Partition, Snapshot
 from driver.model.errors import NotFound, StepFailed, Unavailable
 from driver.model.objects import ObjectMeta
-from driver.model.occurrences import Occurrence
+from driver.model.occurrences import HardwareChanged, Occurrence
 from driver.model.prepared import (
     ClaimRef,
     ContainerEdits,
@@ -209,6 +209,8 @@ class Bench:
     """What the API server has, by name."""
     inventory: Inventory | None = field(default_factory=node_inventory)
     happened: list[Occurrence] = field(default_factory=list)
+    changed: list[HardwareChanged] = field(default_factory=list)
+    """What happened to hardware, apart from the rest."""
     faults: list[Exception] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
@@ -273,11 +275,18 @@ class Bench:
         self.now += seconds
         return self.stopping
 
+    def emit(self, occurrence: Occurrence) -> None:
+        """Note what happened."""
+        if isinstance(occurrence, HardwareChanged):
+            self.changed.append(occurrence)
+        else:
+            self.happened.append(occurrence)
+
     def outside(self) -> Outside:
         return Outside(
             fetch=self.fetch_within,
             inventory=lambda: self.inventory,
-            emit=self.happened.append,
+            emit=self.emit,
             on_fault=lambda _, error: self.faults.append(error),
             clock=lambda: time.monotonic() + self.now,
             wait=self.wait,

@@ -86,10 +86,10 @@ def test_an_unprepare_call_has_one_deadline_for_all_its_claims(bench: Bench) -> 
     held, release = threading.Event(), threading.Event()
     prepare = bench.vendor.prepare
 
-    def hang(targets: object) -> object:
+    def hang(*arguments: object) -> object:
         held.set()
         release.wait(20)
-        return prepare(targets)  # type: ignore[arg-type]
+        return prepare(*arguments)  # type: ignore[arg-type]
 
     bench.vendor.prepare = hang  # type: ignore[method-assign,assignment]
     stuck = threading.Thread(target=prepare_one, args=(holder, bench.add(claim("u1", result(device(1))))))

@@ -44,6 +44,7 @@ def test_text_for_a_terminal_leaves_empty_fields_out(capsys: pytest.CaptureFixtu
         (occurrences.ClaimPrepared(claim="c", seconds=0, devices=0, reason="DeviceBusy", error="held"), "error"),
         (occurrences.HardwareScanned(seconds=0, devices=7, omitted=(("0000:1a:00.0", "GPU is lost"),)), "warning"),
         (occurrences.HardwareScanned(seconds=0, devices=8, omitted=()), "info"),
+        (occurrences.HardwareChanged("a/b (u)", "partition", "run", "profile 1g.10gb", 0.2), "info"),
         (occurrences.HardwareUnavailable(reason="libnvidia-ml.so.1 not found"), "warning"),
         (occurrences.AuthorityPublished("n", "controller", "controller"), "info"),
         (occurrences.AuthorityPublished("n", "controller", "scheduler"), "warning"),

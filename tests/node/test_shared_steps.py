@@ -1,0 +1,368 @@
+"""Steps that claims share: run once, taken over, undone with the last; after failures, crashes, restarts and boots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from driver.model.occurrences import RepairFailed
+from driver.model.prepared import ClaimRef, Phase
+from driver.node.preparer import Preparer
+from tests.fakes.bench import Bench, claim, device, node_inventory, prepare_one, result, unprepare_one
+from tests.fakes.disks import CrashError, CrashingDisk
+from tests.fakes.modal import ModalVendor
+
+LATER = "99999999-2222-4333-8444-555555555555"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    made.vendor = ModalVendor(hardware=made.root / "hardware", disk=made.disk)
+    return made
+
+
+@pytest.fixture
+def preparer(bench: Bench) -> Iterator[Preparer]:
+    opened = bench.open()
+    yield opened
+    opened.close()
+
+
+def modal(bench: Bench) -> ModalVendor:
+    assert isinstance(bench.vendor, ModalVendor)
+    return bench.vendor
+
+
+def share(bench: Bench, uid: str, slot: int = 1) -> ClaimRef:
+    """Put a claim for a share of a device into the cluster."""
+    return bench.add(claim(uid, result(device(slot), shareID=f"share-{uid}")))
+
+
+def mode(bench: Bench, slot: int = 1) -> str:
+    return modal(bench).mode(device(slot))
+
+
+def facts(bench: Bench) -> dict[str, dict[str, str]]:
+    """Return the facts of each claim's mode step, by UID."""
+    return {record.uid: step.facts for record in bench.records() for step in record.steps if step.name == "mode"}
+
+
+def test_it_is_undone_with_the_last_claim(bench: Bench, preparer: Preparer) -> None:
+    first, second = share(bench, "u1"), share(bench, "u2")
+    assert not prepare_one(preparer, first).error
+    assert not prepare_one(preparer, second).error
+    assert mode(bench) == "fast"
+    assert unprepare_one(preparer, first) == ""
+    assert mode(bench) == "fast", "the second claim still needs it"
+    assert modal(bench).undone == []
+    assert unprepare_one(preparer, second) == ""
+    assert bench.files() == {}
+
+
+def test_the_value_from_before_is_that_of_the_first_claim(bench: Bench, preparer: Preparer) -> None:
+    (bench.root / "hardware" / f"{device(1)}.mode").write_text("slow")
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    prepare_one(preparer, second)
+    assert {uid: known["before"] for uid, known in facts(bench).items()} == {"u1": "slow", "u2": "slow"}
+    unprepare_one(preparer, first)
+    unprepare_one(preparer, second)
+    assert mode(bench) == "slow"
+
+
+def test_what_one_claim_learns_anew_the_others_know_too(bench: Bench, preparer: Preparer) -> None:
+    for uid in ("u1", "u2", "u3"):
+        assert not prepare_one(preparer, share(bench, uid)).error
+    assert {known["uuid"] for known in facts(bench).values()} == {"run-3"}
+
+
+def test_a_claim_that_needs_it_otherwise_is_refused_naming_the_other(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).wanted = {"u2": "careful"}
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    before = bench.files()
+    error = prepare_one(preparer, second).error
+    assert error == (
+        "step mode: this claim wants mode careful, but claim default/claim-u1 (u1), which shares the device, "
+        "has mode fast"
+    )
+    assert bench.files() == before, "a refusal leaves no trace"
+    unprepare_one(preparer, first)
+    assert not prepare_one(preparer, second).error
+    assert mode(bench) == "careful"
+
+
+def test_it_waits_a_while_for_a_claim_that_is_about_to_go(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).wanted = {"u2": "careful"}
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    real = bench.wait
+
+    def wait(seconds: float) -> bool:
+        if bench.records():
+            unprepare_one(bench.open(), first)
+        return real(seconds)
+
+    bench.wait = wait  # type: ignore[method-assign]
+    other = bench.open()
+    assert not prepare_one(other, second).error
+    other.close()
+
+
+def test_devices_of_their_own_are_not_shared(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).wanted = {"u2": "careful"}
+    first, second = share(bench, "u1"), share(bench, "u2", slot=2)
+    prepare_one(preparer, first)
+    assert not prepare_one(preparer, second).error
+    unprepare_one(preparer, first)
+    assert (mode(bench, 1), mode(bench, 2)) == ("plain", "careful")
+
+
+def test_two_shares_of_a_device_in_one_claim_are_one_step(bench: Bench, preparer: Preparer) -> None:
+    both = bench.add(claim("u1", result(device(1), "a", shareID="s1"), result(device(1), "b", shareID="s2")))
+    assert not prepare_one(preparer, both).error
+    (record,) = bench.records()
+    assert len(record.steps) == 1
+    unprepare_one(preparer, both)
+    assert bench.files() == {}
+
+
+def test_a_failing_claim_does_not_undo_what_another_has(bench: Bench, preparer: Preparer) -> None:
+    first = share(bench, "u1")
+    prepare_one(preparer, first)
+    bench.vendor.steps_per_device = 1
+    bench.vendor.fail_runs = {f"{device(2)}.0"}
+    two = bench.add(claim("u2", result(device(1), "a", shareID="s2"), result(device(2), "b")))
+    before = {name: text for name, text in bench.files().items() if "u1" not in name}
+    assert "refuses" in prepare_one(preparer, two).error
+    assert {name: text for name, text in bench.files().items() if "u1" not in name} == before
+    assert mode(bench) == "fast"
+    unprepare_one(preparer, first)
+    assert bench.files() == {}
+
+
+def test_a_refused_step_is_not_undone_and_the_earlier_ones_are(bench: Bench, preparer: Preparer) -> None:
+    bench.vendor.steps_per_device = 1
+    modal(bench).refuse = "somebody else's setting is in the way"
+    wanted = bench.add(claim("u1", result(device(2), "b"), result(device(1), "a", shareID="s1")))
+    modal(bench).plan = _reverse(modal(bench))  # type: ignore[method-assign]
+    assert "in the way" in prepare_one(preparer, wanted).error
+    assert modal(bench).undone == [], "nothing of it was done"
+    assert [(entry.step, entry.operation) for entry in bench.changed] == [("hold", "run"), ("hold", "undo")]
+    assert bench.files() == {}
+
+
+def _reverse(vendor: ModalVendor):  # type: ignore[no-untyped-def] # noqa: ANN202 - a method in place of another
+    plan = vendor.plan
+    return lambda targets: tuple(reversed(plan(targets)))
+
+
+def test_a_refused_step_is_forgotten_also_if_the_earlier_ones_cannot_be_undone(
+    bench: Bench, preparer: Preparer
+) -> None:
+    """Else the retry would undo what this claim has never done."""
+    bench.vendor.steps_per_device = 1
+    modal(bench).refuse = "somebody else's setting is in the way"
+    modal(bench).plan = _reverse(modal(bench))  # type: ignore[method-assign]
+    bench.vendor.fail_undos = {f"{device(2)}.0"}
+    wanted = bench.add(claim("u1", result(device(2), "b"), result(device(1), "a", shareID="s1")))
+    assert "keeps" in prepare_one(preparer, wanted).error
+    (record,) = bench.records()
+    assert [step.name for step in record.steps] == ["hold"]
+    bench.vendor.fail_undos = set()
+    assert unprepare_one(preparer, wanted) == ""
+    assert modal(bench).undone == []
+    assert bench.files() == {}
+
+
+def test_a_claim_that_could_not_be_undone_counts_until_it_is(bench: Bench, preparer: Preparer) -> None:
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    bench.vendor.fail_undos = {f"{device(1)}.mode"}
+    assert "keeps" in unprepare_one(preparer, first)
+    assert not prepare_one(preparer, second).error
+    bench.vendor.fail_undos = set()
+    assert unprepare_one(preparer, first) == ""
+    assert mode(bench) == "fast", "the second claim took it over"
+    assert unprepare_one(preparer, second) == ""
+    assert mode(bench) == "plain"
+    assert bench.files() == {}
+
+
+# Crashes and restarts
+
+
+@pytest.mark.parametrize("crash_at", range(1, 17))
+def test_wherever_the_second_claim_is_cut_off_the_first_keeps_it(bench: Bench, crash_at: int) -> None:
+    preparer = bench.open()
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    preparer.close()
+    disk = CrashingDisk()
+    bench.disk = bench.vendor.disk = disk
+    dying = bench.open()
+    disk.crash_at = disk.changes + crash_at
+    with pytest.raises(CrashError):
+        prepare_one(dying, second)
+    dying.close()
+    disk.crash_at = 0
+    again = bench.open()
+    again.recover()
+    assert mode(bench) == "fast"
+    assert unprepare_one(again, first) == ""
+    assert unprepare_one(again, second) == ""
+    assert bench.files() == {}
+    again.close()
+
+
+@pytest.mark.parametrize("crash_at", range(1, 16))
+def test_wherever_the_last_claim_is_cut_off_nothing_leaks(bench: Bench, crash_at: int) -> None:
+    preparer = bench.open()
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    prepare_one(preparer, second)
+    unprepare_one(preparer, first)
+    preparer.close()
+    disk = CrashingDisk()
+    bench.disk = bench.vendor.disk = disk
+    dying = bench.open()
+    disk.crash_at = disk.changes + crash_at
+    with pytest.raises(CrashError):
+        unprepare_one(dying, second)
+    dying.close()
+    disk.crash_at = 0
+    again = bench.open()
+    again.recover()
+    assert unprepare_one(again, second) == ""
+    assert bench.files() == {}
+    again.close()
+
+
+def test_two_instances_of_the_plugin_count_together(bench: Bench) -> None:
+    old, new = bench.open(), bench.open()
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(old, first)
+    prepare_one(new, second)
+    assert unprepare_one(new, first) == ""
+    assert mode(bench) == "fast"
+    assert unprepare_one(old, second) == ""
+    assert bench.files() == {}
+    old.close()
+    new.close()
+
+
+def test_after_a_boot_it_is_counted_anew(bench: Bench, preparer: Preparer) -> None:
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    prepare_one(preparer, second)
+    bench.reboot(LATER)
+    again = bench.open()
+    again.recover()
+    assert not prepare_one(again, first).error
+    assert mode(bench) == "fast"
+    assert unprepare_one(again, first) == "", "nothing of the second claim runs: it is undone"
+    assert mode(bench) == "plain"
+    assert not prepare_one(again, second).error
+    assert mode(bench) == "fast"
+    assert unprepare_one(again, second) == ""
+    assert bench.files() == {}
+    again.close()
+
+
+def test_what_outlives_a_boot_is_brought_back_to_what_it_was(bench: Bench, preparer: Preparer) -> None:
+    """A mode may be kept in the device's own memory: planned after the boot, it looks as if it had been so."""
+    first, second = share(bench, "u1"), share(bench, "u2")
+    prepare_one(preparer, first)
+    prepare_one(preparer, second)
+    bench.boot(LATER)
+    assert mode(bench) == "fast"
+    again = bench.open()
+    again.recover()
+    third = share(bench, "u3")
+    assert not prepare_one(again, third).error
+    assert not prepare_one(again, first).error
+    assert {known["before"] for known in facts(bench).values()} == {"plain"}
+    for wanted in (third, second, first):
+        assert unprepare_one(again, wanted) == ""
+    assert mode(bench) == "plain"
+    again.close()
+
+
+# Steps that a process of ours has to hold
+
+
+def test_upkeep_is_run_again_at_every_start(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).upkeep = True
+    wanted = share(bench, "u1")
+    answer = prepare_one(preparer, wanted)
+    (bench.root / "hardware" / f"{device(1)}.mode").unlink()
+    again = bench.open()
+    again.recover()
+    assert mode(bench) == "fast"
+    assert facts(bench)["u1"]["uuid"] == "run-2", "what was learnt anew is written down"
+    assert prepare_one(again, wanted) == answer
+    assert modal(bench).runs == 2
+    again.close()
+
+
+def test_steps_without_upkeep_are_left_alone(bench: Bench, preparer: Preparer) -> None:
+    prepare_one(preparer, share(bench, "u1"))
+    again = bench.open()
+    again.recover()
+    assert modal(bench).runs == 1
+    again.close()
+
+
+def test_upkeep_that_fails_is_reported_and_tried_again_with_the_next_repeat(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).upkeep = True
+    first, other = share(bench, "u1"), share(bench, "u2", slot=2)
+    answer = prepare_one(preparer, first)
+    other_answer = prepare_one(preparer, other)
+    bench.vendor.fail_runs = {f"{device(1)}.mode"}
+    again = bench.open()
+    again.recover()
+    failed = [entry for entry in bench.happened if isinstance(entry, RepairFailed)]
+    assert [(entry.claim, entry.reason) for entry in failed] == [(str(first), "StepFailed")]
+    assert prepare_one(again, other) == other_answer
+    assert "refuses" in prepare_one(again, first).error
+    assert bench.records()[0].phase is Phase.PREPARED
+    bench.vendor.fail_runs = set()
+    assert prepare_one(again, first) == answer
+    runs = modal(bench).runs
+    assert prepare_one(again, first) == answer
+    assert modal(bench).runs == runs, "once it holds it is not run again"
+    assert unprepare_one(again, first) == unprepare_one(again, other) == ""
+    assert bench.files() == {}
+    again.close()
+
+
+def test_upkeep_of_a_claim_from_before_a_boot_waits_for_its_prepare(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).upkeep = True
+    prepare_one(preparer, share(bench, "u1"))
+    bench.reboot(LATER)
+    again = bench.open()
+    again.recover()
+    assert mode(bench) == "plain"
+    again.close()
+
+
+def test_what_was_done_to_hardware_is_told(bench: Bench, preparer: Preparer) -> None:
+    wanted = share(bench, "u1")
+    prepare_one(preparer, wanted)
+    unprepare_one(preparer, wanted)
+    run, undo = bench.changed
+    assert (run.claim, run.step, run.operation) == (str(wanted), "mode", "run")
+    assert run.detail == f"device {device(1)}, mode fast, before plain, uuid run-1"
+    assert (undo.step, undo.operation) == ("mode", "undo")
+
+
+def test_the_inventory_is_not_needed_to_undo(bench: Bench, preparer: Preparer) -> None:
+    wanted = share(bench, "u1")
+    prepare_one(preparer, wanted)
+    bench.inventory = None
+    assert unprepare_one(preparer, wanted) == ""
+    assert bench.files() == {}
+    bench.inventory = node_inventory()
