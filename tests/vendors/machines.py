@@ -11,6 +11,22 @@ from typing import Protocol
 from driver.contract import Roots, Vendor
 
 
+class Killed(BaseException):
+    """The process was killed: what it had begun stays as it is, and none of its code runs any more."""
+
+
+@dataclass(frozen=True)
+class Admin:
+    """What an administrator does with the vendor's own tool, behind the driver's back."""
+
+    create: Callable[[str, str, int], str]
+    """Make a partition: PCI address, profile, placement. Return its UUID. Switches partition mode on if it has to."""
+    destroy: Callable[[str], None]
+    """Destroy the partition with this UUID."""
+    occupy: Callable[[str, bool], None]
+    """Let processes run on the partition with this UUID, or end them."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """One machine with accelerators, real or faked at the lowest level that the vendor talks to."""
@@ -26,6 +42,13 @@ class Machine:
     """Make one accelerator stop answering, from now on. At least one machine of a vendor can."""
     take_away: Callable[[], None] | None = None
     """Make the driver go away, from now on. At least one machine of a vendor can."""
+    admin: Admin | None = None
+    """Needed if its accelerators can be partitioned on demand."""
+    interrupt: Callable[[Vendor, int], None] | None = None
+    """Let this vendor raise `Killed` once it has made so many changes to the hardware, before the next one.
+
+    Needed if its accelerators can be partitioned on demand.
+    """
 
 
 class Factory(Protocol):

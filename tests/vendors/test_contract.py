@@ -17,14 +17,13 @@ from typing import Protocol, runtime_checkable
 import msgspec
 import pytest
 
-from driver import vendors
 from driver.contract import Health, Steps, Target, Vendor
 from driver.core import inventory, specification
 from driver.model import vocabulary
 from driver.model.devices import Accelerator, Snapshot
 from driver.model.errors import InvalidInput, Unavailable
 from driver.model.prepared import ContainerEdits, Preparation, Step
-from tests.vendors.machines import Machine, load_factory
+from tests.vendors.machines import Machine
 
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
@@ -34,18 +33,6 @@ HOOKS = {"createRuntime", "createContainer", "startContainer", "poststart", "pos
 @runtime_checkable
 class StepsVendor(Vendor, Steps, Protocol):
     """A vendor that also runs steps."""
-
-
-@pytest.fixture(params=vendors.names())
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def machines(name: str, tmp_path: Path) -> Sequence[Machine]:
-    found = load_factory(name).machines(tmp_path)
-    assert found, "a vendor has a machine to be tried on"
-    return found
 
 
 def aim(snapshot: Snapshot) -> list[Target]:

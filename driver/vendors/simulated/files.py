@@ -18,6 +18,14 @@ DATA: Final = Path(__file__).parent / "data"
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Call = Literal[
+    "switch-mode",
+    "create-gpu-instance",
+    "create-compute-instance",
+    "destroy-compute-instance",
+    "destroy-gpu-instance",
+]
+"""The calls of `instances` that change something."""
 PciAddress = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")]
 
 
@@ -60,7 +68,8 @@ class Model(File, frozen=True):
     link: LinkKind | None = None
     profiles: dict[str, Profile] = {}
     mode_switch: Literal["live", "reset"] = "live"
-    """Whether partition mode can be switched at once or takes effect with a reset of the device."""
+    """Whether partition mode can be switched at once or takes effect with a reset of the device; then it also survives
+    a boot."""
 
 
 class FabricMembership(File, frozen=True):
@@ -77,7 +86,7 @@ class Device(File, frozen=True):
     `partitions`: placements per profile; present, even if empty, means that the device is in partition mode.
     `mode_switch`: as in its model, unless it says otherwise here. `pending_mode`: what partition mode was switched to
     and becomes with the next reset. `failure`: it is there and does not answer, for this reason. `power_fault`: it
-    refuses to be powered on.
+    refuses to be powered on. `faults`: reasons why it refuses calls that make and destroy partitions.
     """
 
     model: str
@@ -91,17 +100,22 @@ class Device(File, frozen=True):
     pending_mode: Literal["enabled", "disabled"] | None = None
     failure: str | None = None
     power_fault: str | None = None
+    faults: dict[Call, str] = {}
     extra: dict[str, str | int | bool] = {}
 
 
 class Node(File, frozen=True):
-    """One machine. With `managed_power` every device has to be powered on before it is used."""
+    """One machine. With `managed_power` every device has to be powered on before it is used.
+
+    `call_seconds`: how long each call takes that changes partition mode or partitions.
+    """
 
     driver_version: str
     description: str = ""
     runtime_version: str | None = None
     management_version: str | None = None
     managed_power: bool = False
+    call_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     switches: tuple[PciAddress, ...] = ()
     fabric: FabricMembership | None = None
     devices: tuple[Device, ...] = ()

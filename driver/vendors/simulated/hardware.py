@@ -16,6 +16,7 @@ from driver.model.devices import Accelerator, Fabric, Failure, Link, Partition, 
 from driver.model.errors import InvalidInput
 
 from . import files
+from .instances import CHANGES, Chip
 
 MEBIBYTE: Final = 1024 * 1024
 IDENTITIES: Final = uuid.UUID("6f9a2e0c-51d3-5c3e-9e7b-0a4d8c1b2f37")
@@ -23,12 +24,14 @@ IDENTITIES: Final = uuid.UUID("6f9a2e0c-51d3-5c3e-9e7b-0a4d8c1b2f37")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One look at the machine, and what the snapshot has no words for."""
+    """What the node file says, and what the snapshot has no words for."""
 
     snapshot: Snapshot
     managed_power: bool
     power_faults: Mapping[str, str]
     """Reason per PCI address of a device that refuses to be powered on."""
+    chips: Mapping[str, Chip]
+    """By PCI address, those that can be partitioned. One that fails is there, too, and refuses every call."""
 
 
 def look(vendor: str, node: files.Node, seed: str) -> Hardware:
@@ -56,7 +59,21 @@ def look(vendor: str, node: files.Node, seed: str) -> Hardware:
         failures=failures,
     )
     faults = {device.pci_address: device.power_fault for device in order if device.power_fault}
-    return Hardware(snapshot, node.managed_power, faults)
+    chips = {device.pci_address: _chip(node, device, index, seed) for index, device in enumerate(order)}
+    able = {address: chip for address, chip in chips.items() if chip.accelerator.profiles}
+    return Hardware(snapshot, node.managed_power, faults, able)
+
+
+def _chip(node: files.Node, device: files.Device, index: int, seed: str) -> Chip:
+    return Chip(
+        _accelerator(node, device, index, seed),
+        live=(device.mode_switch or files.read_model(device.model).mode_switch) == "live",
+        pending=None if device.pending_mode is None else device.pending_mode == "enabled",
+        faults=dict.fromkeys(CHANGES, device.failure)
+        if device.failure
+        else {str(k): v for k, v in device.faults.items()},
+        delay=node.call_seconds,
+    )
 
 
 def _accelerator(node: files.Node, device: files.Device, index: int, seed: str) -> Accelerator:
@@ -78,7 +95,6 @@ def _accelerator(node: files.Node, device: files.Device, index: int, seed: str) 
         partitioned=device.partitions is not None,
         partitions=tuple(_partitions(device, model, identity)),
         profiles=tuple(_profile(name, profile) for name, profile in model.profiles.items()),
-        partition_fault=_find_fault(device, model),
         type=model.type,
         extra=device.extra,
     )
@@ -97,17 +113,6 @@ def _profile(name: str, profile: files.Profile) -> Profile:
         jpeg_engines=profile.jpeg_engines,
         ofa_engines=profile.ofa_engines,
     )
-
-
-def _find_fault(device: files.Device, model: files.Model) -> str | None:
-    """Return why partition mode cannot be switched now."""
-    if not model.profiles:
-        return None
-    if device.pending_mode is not None:
-        return f"the device requires a reset: partition mode is to be {device.pending_mode}"
-    if (device.mode_switch or model.mode_switch) == "reset":
-        return "partition mode of this model is switched with a reset of the device"
-    return None
 
 
 def _links(node: files.Node, device: files.Device, model: files.Model) -> Iterator[Link]:
@@ -164,17 +169,23 @@ def _partitions(device: files.Device, model: files.Model, identity: str) -> Iter
             if part in taken:
                 raise InvalidInput(f"{device.pci_address}: {name}", placement, f"a place free of {taken[part]}")
             taken[part] = f"{name} at {placement}"
-        yield Partition(
-            profile=name,
-            placement=placement,
-            subplacement=None,
-            uuid=f"MIG-{uuid.uuid5(IDENTITIES, f'{identity}/{name}/{placement}')}",
-            memory_bytes=profile.memory_mib * MEBIBYTE,
-            multiprocessors=profile.multiprocessors,
-            copy_engines=profile.copy_engines,
-            decoders=profile.decoders,
-            encoders=profile.encoders,
-            jpeg_engines=profile.jpeg_engines,
-            ofa_engines=profile.ofa_engines,
-            size=profile.size,
-        )
+        own = uuid.uuid5(IDENTITIES, f"{identity}/{name}/{placement}")
+        yield describe(_profile(name, profile), placement, f"MIG-{own}")
+
+
+def describe(profile: Profile, placement: int, identity: str | None) -> Partition:
+    """Return what the snapshot says of a partition."""
+    return Partition(
+        profile=profile.name,
+        placement=placement,
+        subplacement=None,
+        uuid=identity,
+        memory_bytes=profile.memory_bytes,
+        multiprocessors=profile.multiprocessors,
+        copy_engines=profile.copy_engines,
+        decoders=profile.decoders,
+        encoders=profile.encoders,
+        jpeg_engines=profile.jpeg_engines,
+        ofa_engines=profile.ofa_engines,
+        size=profile.size,
+    )

@@ -3,7 +3,8 @@
 It promises what the contract promises and is called from several threads at a time: all it keeps is the last look.
 It must not know claims, slices or CDI documents. Options: `node` (name of a node that ships with the driver, or path
 of a JSON file, read again whenever it changes), `seed` (tells apart the devices of nodes with the same file) and
-`health` (path of a file with one health event a line; events are read as they are appended).
+`health` (path of a file with one health event a line; events are read as they are appended). What steps do stands in
+modules of their own: `partitions`, and power, which is a few lines, here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from driver.contract import Roots, Runner, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, StepFailed, Unavailable
 from driver.model.health import HealthEvent
-from driver.model.prepared import ContainerEdits, DeviceNode, Preparation, Step
+from driver.model.prepared import PARTITION, PARTITION_MODE, ContainerEdits, DeviceNode, Preparation, Step
 
 from . import faults, files, hardware
+from .instances import Instances
+from .partitions import Partitions
 
 NAME: Final = str(__package__).rpartition(".")[2]
 """The folder's own name, so that a copy under another name needs no edit."""
@@ -44,7 +47,11 @@ class Simulated:
         self._path = files.find_node(options.get("node", "hgx-h100"))
         self._seed = options.get("seed", self._path.stem)
         self._health = Path(options["health"]) if "health" in options else None
-        self._power = Path(roots.state_root) / NAME / "power"
+        state = Path(roots.state_root) / NAME
+        self._power = state / "power"
+        self.instances = Instances(state / "instances", Path(roots.proc_root, "sys/kernel/random/boot_id"))
+        """What stands for the vendor's library, for tests that act as an administrator."""
+        self._partitions = Partitions(self.instances, state / "begun")
         self._seen: tuple[bytes, hardware.Hardware] | None = None
 
     @property
@@ -53,33 +60,58 @@ class Simulated:
         return NAME
 
     def fingerprint(self) -> str:
-        """Return a text that changes when the node file does; `absent` while there is none."""
+        """Return a text that changes when the node file or a partition does; `absent` while there is no file."""
         try:
-            return hashlib.sha256(files.read(self._path)).hexdigest()
+            content = files.read(self._path)
         except Unavailable:
             return "absent"
+        return hashlib.sha256(content + self.instances.fingerprint().encode()).hexdigest()
 
     def snapshot(self) -> Snapshot:
-        """Return the hardware as the file has it now. Raises `Unavailable` (no file) or `InvalidInput` (bad file)."""
-        return self._look().snapshot
+        """Return the hardware as it is now. Raises `Unavailable` (no file) or `InvalidInput` (bad file)."""
+        look = self.look()
+        return self._partitions.show(look.snapshot, look.chips)
 
-    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:  # noqa: ARG002 - power tells containers nothing
+    def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """Return a device node and a variable for each device."""
-        look = self._look()
+        look = self.look()
         prefix = NAME.upper().replace("-", "_")
         return Preparation(
             common=ContainerEdits(env=(f"{prefix}_DRIVER_VERSION={look.snapshot.driver_version}",)),
-            devices={target.key: _edits(target, prefix) for target in targets},
+            devices={
+                target.key: _edits(target, prefix, self._partitions.find_uuid(target, look.chips, done))
+                for target in targets
+            },
         )
 
     def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
-        """Return the power-on steps if the node asks for them."""
-        managed = self._look().managed_power
-        return tuple(_power_on(target) for target in targets if managed and not target.admin_access)
+        """Return the steps that power devices on and make partitions; for a claim that only looks on, none."""
+        look = self.look()
+        steps = [_power_on(target) for target in targets if look.managed_power and not target.admin_access]
+        for target in targets:
+            steps += (step for step in self._partitions.plan(target, look.chips) if step not in steps)
+        return tuple(steps)
 
     def run(self, step: Step, done: Sequence[Step]) -> Step:  # noqa: ARG002 - one does not depend on the other
-        """Power a device on, or find it on. Raises `StepFailed` if it refuses."""
-        reason = self._look().power_faults.get(step.arguments["pciAddress"])
+        """Do a step, or find it done. Raises `StepFailed` or `StepRefused`."""
+        look = self.look()
+        if step.name == PARTITION_MODE:
+            return self._partitions.run_mode(step, look.chips)
+        if step.name == PARTITION:
+            return self._partitions.run(step, look.chips)
+        return self._power_on(step, look.power_faults)
+
+    def undo(self, step: Step) -> None:
+        """Undo a step, or find it undone."""
+        if step.name == PARTITION_MODE:
+            self._partitions.undo_mode(step, self.look().chips)
+        elif step.name == PARTITION:
+            self._partitions.undo(step, self.look().chips)
+        else:
+            self._power_off(step)
+
+    def _power_on(self, step: Step, power_faults: Mapping[str, str]) -> Step:
+        reason = power_faults.get(step.arguments["pciAddress"])
         if reason is not None:
             raise StepFailed(step.name, reason)
         try:
@@ -89,8 +121,7 @@ class Simulated:
             raise StepFailed(step.name, f"{self._power}: {error.strerror}") from error
         return step
 
-    def undo(self, step: Step) -> None:
-        """Power a device off, or find it off; needs nothing but the step."""
+    def _power_off(self, step: Step) -> None:
         try:
             (self._power / step.arguments["switch"]).unlink(missing_ok=True)
         except OSError as error:
@@ -105,7 +136,8 @@ class Simulated:
             read = len(events)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def _look(self) -> hardware.Hardware:
+    def look(self) -> hardware.Hardware:
+        """Return what the node file says, without what was changed since. For tests that act as an administrator."""
         content = files.read(self._path)
         seen = self._seen
         if seen is None or seen[0] != content:
@@ -114,7 +146,7 @@ class Simulated:
         return seen[1]
 
 
-def _edits(target: Target, prefix: str) -> ContainerEdits:
+def _edits(target: Target, prefix: str, identity: str) -> ContainerEdits:
     """Return a node that any user may open: /dev/null under the device's own name, as there is no hardware."""
     part = target.partition
     suffix = "" if part is None else f"-{part.profile.replace('.', '-').replace('+', '-')}-{part.placement}"
@@ -128,10 +160,12 @@ def _edits(target: Target, prefix: str) -> ContainerEdits:
         permissions="rw",
     )
     variable = f"{prefix}_{target.name.upper().replace('-', '_')}"
-    return ContainerEdits(env=(f"{variable}={(part or target.accelerator).uuid}",), device_nodes=(node,))
+    return ContainerEdits(env=(f"{variable}={identity}",), device_nodes=(node,))
 
 
 def _power_on(target: Target) -> Step:
     """One switch a device and share, so that undoing it for one claim does not power off another's."""
-    switch = "-".join(filter(None, ((target.partition or target.accelerator).uuid, target.share_id)))
+    part = target.partition
+    place = "" if part is None else f"{part.profile}-{part.placement}"
+    switch = "-".join(filter(None, (target.accelerator.uuid, place, target.share_id)))
     return Step(name=POWER_ON, arguments={"pciAddress": target.accelerator.pci_address, "switch": switch})

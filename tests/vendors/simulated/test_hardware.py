@@ -150,22 +150,3 @@ def test_what_a_model_can_be_partitioned_into_is_told_in_and_out_of_partition_mo
 def test_partitions_say_how_many_memory_slices_they_occupy() -> None:
     mixed = look("a100-mig").snapshot.accelerators[1]
     assert [(part.placement, part.size) for part in mixed.partitions] == [(0, 4), (4, 2), (6, 1)]
-
-
-@pytest.mark.parametrize(
-    ("node", "changes", "fault"),
-    [
-        ("hgx-h100", {}, None),
-        ("l40s", {}, None),
-        ("hgx-a100-mig", {}, "partition mode of this model is switched with a reset of the device"),
-        ("hgx-a100-mig", {"mode_switch": "live"}, None),
-        ("hgx-h100", {"mode_switch": "reset"}, "partition mode of this model is switched with a reset of the device"),
-        ("hgx-h100", {"pending_mode": "enabled"}, "the device requires a reset: partition mode is to be enabled"),
-        ("l40s", {"pending_mode": "enabled"}, None),
-    ],
-)
-def test_why_partition_mode_cannot_be_switched_is_told(node: str, changes: dict[str, str], fault: str | None) -> None:
-    path = files.find_node(node)
-    first, *others = files.parse_node(path, files.read(path)).devices
-    devices = (msgspec.structs.replace(first, **changes), *others)
-    assert look(node, devices=devices).snapshot.accelerators[0].partition_fault == fault

@@ -1,0 +1,254 @@
+"""Partitions made on demand: the steps `partition-mode` and `partition`, and what the snapshot shows of them.
+
+Called by `vendor`. It promises that what it did not make is never destroyed: an instance is this driver's if a step
+knows its UUID or number, or if it stands at exactly the place for which a file, written just before the hardware is
+asked, says that making it has begun. The file goes when the step is undone. It must not know claims beyond their UID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from driver.contract import Target
+from driver.model.devices import Accelerator, Failure, Partition, Profile, Snapshot
+from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unavailable, Unsupported
+from driver.model.prepared import PARTITION, PARTITION_MODE, Step
+
+from .hardware import describe
+from .instances import FIXED, Chip, Gpu, Instance, InstanceError, Instances, Layout
+
+_ON: Final = "enabled"
+_OFF: Final = "disabled"
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """An instance that is being made or was: for which claim, and what is known of it."""
+
+    claim: str
+    number: int | None = None
+    uuid: str | None = None
+
+
+_decode_begun: Final = msgspec.json.Decoder(Begun).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Partitions:
+    """The partitions of a node. `begun`: a folder for what has begun."""
+
+    instances: Instances
+    begun: Path
+
+    def show(self, snapshot: Snapshot, chips: Mapping[str, Chip]) -> Snapshot:
+        """Return a snapshot of the node file with what is on the accelerators now."""
+        accelerators: list[Accelerator] = []
+        failures = list(snapshot.failures)
+        for accelerator in snapshot.accelerators:
+            chip = chips.get(accelerator.pci_address)
+            layout = None if chip is None else self.instances.look(chip)
+            accelerators.append(accelerator if layout is None else _show(accelerator, layout))
+            failures += () if layout is None else _list_halves(accelerator, layout)
+        return replace(snapshot, accelerators=tuple(accelerators), failures=tuple(failures))
+
+    def plan(self, target: Target, chips: Mapping[str, Chip]) -> tuple[Step, ...]:
+        """Return the steps that make the partition of a target, none if it needs none.
+
+        Raises `Unsupported` if its accelerator cannot have partitions now, `InvalidInput` if it has no such place.
+        """
+        part, address = target.partition, target.accelerator.pci_address
+        if part is None or part.uuid is not None or target.admin_access:
+            return ()
+        chip = chips.get(address)
+        if chip is None:
+            raise Unsupported(f"{target.name}: {address} is not there or cannot be partitioned")
+        _check_place(chip, part)
+        layout = self.instances.look(chip)
+        if not layout.partitioned and layout.fault is not None:
+            raise Unsupported(f"{target.name}: {address} is not in partition mode, and {layout.fault}")
+        place = {"pciAddress": address, "profile": part.profile, "placement": str(part.placement)}
+        present = " ".join(each.uuid for each in layout.instances if each.uuid)
+        mode = {"before": _ON if layout.partitioned else _OFF}
+        return (
+            Step(
+                name=PARTITION_MODE,
+                arguments={"pciAddress": address},
+                facts=mode,
+                key=f"{PARTITION_MODE}/{address}",
+            ),
+            Step(
+                name=PARTITION,
+                arguments=place,
+                facts={"present": present, "claim": target.claim},
+                key="/".join((PARTITION, *place.values())),
+            ),
+        )
+
+    def run_mode(self, step: Step, chips: Mapping[str, Chip]) -> Step:
+        """Switch partition mode on, or find it on."""
+        chip = _get_chip(step, chips)
+        layout = self.instances.look(chip)
+        if not layout.partitioned:
+            if layout.fault is not None:
+                raise StepRefused(step.name, layout.fault)
+            with _told(step), self.instances.open(chip) as gpu:
+                gpu.switch_mode(enabled=True)
+        return step
+
+    def undo_mode(self, step: Step, chips: Mapping[str, Chip]) -> None:
+        """Switch partition mode off if the step switched it on; not while there are partitions, which others made."""
+        chip = chips.get(step.arguments["pciAddress"])
+        if chip is None or step.facts.get("before") != _OFF:
+            return
+        with _told(step), self.instances.open(chip) as gpu:
+            layout = gpu.look()
+            if layout.partitioned and not layout.instances:
+                gpu.switch_mode(enabled=False)
+
+    def run(self, step: Step, chips: Mapping[str, Chip]) -> Step:
+        """Make a partition, go on where an earlier run was interrupted, or find it made."""
+        chip = _get_chip(step, chips)
+        profile = chip.find_profile(step.arguments["profile"])
+        if profile is None:
+            raise StepRefused(step.name, f"{step.arguments['pciAddress']} has no profile {step.arguments['profile']}")
+        placement = int(step.arguments["placement"])
+        with _told(step), self.instances.open(chip) as gpu:
+            own = self._find_own(step, gpu.look())
+            if own is None:
+                own = self._create_gpu_instance(step, gpu, profile, placement)
+            identity = own.uuid or gpu.create_compute_instance(own.number)
+            self._write(step, Begun(step.facts["claim"], own.number, identity))
+        return msgspec.structs.replace(step, facts={**step.facts, "uuid": identity})
+
+    def undo(self, step: Step, chips: Mapping[str, Chip]) -> None:
+        """Destroy the partition that the step made, whole or half, or find it gone, also with its accelerator."""
+        chip = chips.get(step.arguments["pciAddress"])
+        if chip is None:
+            return
+        with _told(step), self.instances.open(chip) as gpu:
+            own = self._find_own(step, gpu.look())
+            if own is not None:
+                if own.uuid is not None:
+                    gpu.destroy_compute_instance(own.number)
+                gpu.destroy_gpu_instance(own.number)
+            if self._read(step) is not None:
+                self._file(step).unlink(missing_ok=True)
+
+    def find_uuid(self, target: Target, chips: Mapping[str, Chip], done: Sequence[Step]) -> str:
+        """Return the identity of the partition of a target, from the steps or, for who looks on, from the hardware.
+
+        Raises `Unavailable` if it does not exist.
+        """
+        part, address = target.partition, target.accelerator.pci_address
+        if part is None:
+            return target.accelerator.uuid
+        if part.uuid is not None:
+            return part.uuid
+        place = {"pciAddress": address, "profile": part.profile, "placement": str(part.placement)}
+        for step in done:
+            if step.name == PARTITION and step.arguments == place and "uuid" in step.facts:
+                return step.facts["uuid"]
+        if target.admin_access and address in chips:
+            for each in self.instances.look(chips[address]).instances:
+                if (each.profile.name, each.placement) == (part.profile, part.placement) and each.uuid is not None:
+                    return each.uuid
+        raise Unavailable(f"{target.name} does not exist: {part.profile} at {part.placement} of {address}")
+
+    def _create_gpu_instance(self, step: Step, gpu: Gpu, profile: Profile, placement: int) -> Instance:
+        _check_free(step, gpu.look(), placement, profile.size)
+        self._write(step, Begun(step.facts["claim"]))
+        try:
+            number = gpu.create_gpu_instance(profile, placement)
+        except InstanceError as error:
+            self._file(step).unlink(missing_ok=True)
+            raise StepRefused(step.name, f"{step.arguments['pciAddress']}: {error}") from error
+        self._write(step, Begun(step.facts["claim"], number))
+        return Instance(number, profile, placement, None)
+
+    def _find_own(self, step: Step, layout: Layout) -> Instance | None:
+        """Return the instance that a step has made or begun to make."""
+        place = (step.arguments["profile"], int(step.arguments["placement"]))
+        at_place = (each for each in layout.instances if (each.profile.name, each.placement) == place)
+        found = next(at_place, None)
+        if found is None or found.number == FIXED:
+            return None
+        begun = self._read(step)
+        known = step.facts.get("uuid") or (begun.uuid if begun else None)
+        if known is not None and found.uuid is not None:
+            return found if known == found.uuid else None
+        if begun is None or found.uuid in step.facts["present"].split():
+            return None
+        return found if begun.number in (None, found.number) else None
+
+    def _read(self, step: Step) -> Begun | None:
+        """Return what has begun at the place of a step, if it was for its claim."""
+        try:
+            begun = _decode_begun(self._file(step).read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return begun if begun.claim == step.facts["claim"] else None
+
+    def _write(self, step: Step, begun: Begun) -> None:
+        self.begun.mkdir(parents=True, exist_ok=True)
+        path = self._file(step)
+        fresh = path.with_name(f".{path.name}")
+        fresh.write_bytes(msgspec.json.encode(begun))
+        fresh.replace(path)
+
+    def _file(self, step: Step) -> Path:
+        return self.begun / "-".join(step.arguments.values()).replace(":", "-")
+
+
+@contextmanager
+def _told(step: Step) -> Iterator[None]:
+    """Turn what the hardware and the disk refuse into the failure of a step."""
+    try:
+        yield
+    except InstanceError as error:
+        raise StepFailed(step.name, f"{step.arguments['pciAddress']}: {error}") from error
+    except OSError as error:
+        raise StepFailed(step.name, f"{error.filename}: {error.strerror}") from error
+
+
+def _show(accelerator: Accelerator, layout: Layout) -> Accelerator:
+    parts = tuple(
+        describe(each.profile, each.placement, each.uuid) for each in layout.instances if each.uuid is not None
+    )
+    return replace(accelerator, partitioned=layout.partitioned, partition_fault=layout.fault, partitions=parts)
+
+
+def _list_halves(accelerator: Accelerator, layout: Layout) -> Iterator[Failure]:
+    for each in layout.instances:
+        if each.uuid is None:
+            reason = f"GPU instance {each.number} has no compute instance: {each}"
+            yield Failure(accelerator.pci_address, accelerator.index, reason)
+
+
+def _check_place(chip: Chip, part: Partition) -> None:
+    profile = chip.find_profile(part.profile)
+    if profile is None:
+        raise InvalidInput("profile", part.profile, ", ".join(each.name for each in chip.accelerator.profiles))
+    if part.placement not in profile.placements:
+        raise InvalidInput(f"{part.profile}: placement", part.placement, ", ".join(map(str, profile.placements)))
+
+
+def _check_free(step: Step, layout: Layout, placement: int, size: int) -> None:
+    """Raise `StepRefused` naming what is in the way; it is never destroyed, whoever made it."""
+    for each in layout.instances:
+        if each.overlaps(placement, size):
+            address = step.arguments["pciAddress"]
+            raise StepRefused(
+                step.name, f"{address}: {each} is in the way, and this driver did not make it for this claim"
+            )
+
+
+def _get_chip(step: Step, chips: Mapping[str, Chip]) -> Chip:
+    chip = chips.get(step.arguments["pciAddress"])
+    if chip is None:
+        raise StepRefused(step.name, f"{step.arguments['pciAddress']} is not there")
+    return chip
