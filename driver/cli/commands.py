@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "inventory": "Show the accelerators of this machine, as they are published, and their links.",
     "doctor": "Check everything the plugin needs on this node and in the cluster.",
     "explain": "Say what a claim or pod has, would get, or waits for, and why.",
+    "lint": "Check claims, templates and classes of files, without a cluster.",
     "demo": "Run the driver's main job on a cluster on this machine.",
 }
 

@@ -24,23 +24,30 @@ _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def refuse_unknown_fields(value: object, kind: type[msgspec.Struct], path: str) -> None:
     """Raise `InvalidInput` for the first field of a part of a document that Kubernetes does not have there."""
-    _refuse(value, inspect.type_info(kind), path)
+    for fault in find_unknown_fields(value, kind, path):
+        raise fault
 
 
-def _refuse(value: object, kind: inspect.Type, path: str) -> None:
+def find_unknown_fields(value: object, kind: type[msgspec.Struct], path: str) -> Iterator[InvalidInput]:
+    """Yield a fault for each field of a part of a document that Kubernetes does not have there."""
+    return _find(value, inspect.type_info(kind), path)
+
+
+def _find(value: object, kind: inspect.Type, path: str) -> Iterator[InvalidInput]:
     match kind:
         case inspect.UnionType(types=types):
             for each in types:
-                _refuse(value, each, path)
+                yield from _find(value, each, path)
         case inspect.VarTupleType(item_type=item) if isinstance(value, list):
             for position, each in enumerate(value):
-                _refuse(each, item, f"{path}[{position}]")
+                yield from _find(each, item, f"{path}[{position}]")
         case inspect.StructType(fields=fields) if isinstance(value, Mapping):
             known = {field.encode_name: field.type for field in fields}
             for name, inner in value.items():
-                if name not in known:
-                    raise _unknown(f"{path}.{name}", str(name), inner, known)
-                _refuse(inner, known[name], f"{path}.{name}")
+                if name in known:
+                    yield from _find(inner, known[name], f"{path}.{name}")
+                else:
+                    yield _unknown(f"{path}.{name}", str(name), inner, known)
 
 
 def _unknown(path: str, name: str, value: object, known: Mapping[str, inspect.Type]) -> InvalidInput:
@@ -51,20 +58,26 @@ def _unknown(path: str, name: str, value: object, known: Mapping[str, inspect.Ty
 
 def check(spec: ClaimSpec, path: str) -> ClaimSpec:
     """Return what a claim asks for with Kubernetes' defaults. Raises `InvalidInput` for what it does not take."""
+    for fault in find_faults(spec, path):
+        raise fault
+    requests = tuple(_complete(each) for each in spec.devices.requests)
+    return msgspec.structs.replace(spec, devices=msgspec.structs.replace(spec.devices, requests=requests))
+
+
+def find_faults(spec: ClaimSpec, path: str) -> Iterator[InvalidInput]:
+    """Yield a fault for everything in a claim's spec that Kubernetes does not take."""
     at = f"{path}.devices"
     names: set[str] = set()
     for position, request in enumerate(spec.devices.requests):
         where = f"{at}.requests[{position}]"
         if not _LABEL.fullmatch(request.name) or request.name in names:
-            raise InvalidInput(f"{where}.name", request.name, "a lower-case label that no other request has")
+            yield InvalidInput(f"{where}.name", request.name, "a lower-case label that no other request has")
         names.update((request.name, *(f"{request.name}/{each.name}" for each in request.first_available)))
-        _check_request(request, where)
+        yield from _check_request(request, where)
     for position, constraint in enumerate(spec.devices.constraints):
-        _check_constraint(constraint, names, f"{at}.constraints[{position}]")
+        yield from _check_constraint(constraint, names, f"{at}.constraints[{position}]")
     for position, entry in enumerate(spec.devices.config):
-        _check_names(entry.requests, names, f"{at}.config[{position}].requests")
-    requests = tuple(_complete(each) for each in spec.devices.requests)
-    return msgspec.structs.replace(spec, devices=msgspec.structs.replace(spec.devices, requests=requests))
+        yield from _check_names(entry.requests, names, f"{at}.config[{position}].requests")
 
 
 def check_references(written: object, pod: Workload, document: str) -> None:
@@ -78,17 +91,17 @@ def check_references(written: object, pod: Workload, document: str) -> None:
             raise InvalidInput(path, given, "one of resourceClaimName and resourceClaimTemplateName")
 
 
-def _check_request(request: Request, path: str) -> None:
+def _check_request(request: Request, path: str) -> Iterator[InvalidInput]:
     if (request.exactly is None) == (not request.first_available):
         given = "both" if request.first_available else "neither"
-        raise InvalidInput(path, given, "one of exactly and firstAvailable")
+        yield InvalidInput(path, given, "one of exactly and firstAvailable")
     for where, each in _parts(request, path):
         if not each.device_class_name:
-            raise InvalidInput(f"{where}.deviceClassName", "", "the name of a DeviceClass")
+            yield InvalidInput(f"{where}.deviceClassName", "", "the name of a DeviceClass")
         if each.allocation_mode not in ("", EXACT_COUNT, ALL):
-            raise InvalidInput(f"{where}.allocationMode", each.allocation_mode, f"{EXACT_COUNT} or {ALL}")
+            yield InvalidInput(f"{where}.allocationMode", each.allocation_mode, f"{EXACT_COUNT} or {ALL}")
         if each.count < 0:
-            raise InvalidInput(f"{where}.count", each.count, "1 or more")
+            yield InvalidInput(f"{where}.count", each.count, "1 or more")
 
 
 def _parts(request: Request, path: str) -> Iterator[tuple[str, DeviceRequest]]:
@@ -109,14 +122,14 @@ def _complete_part(part: DeviceRequest) -> DeviceRequest:
     return msgspec.structs.replace(part, allocation_mode=part.allocation_mode or EXACT_COUNT, count=part.count or 1)
 
 
-def _check_constraint(constraint: Constraint, names: set[str], path: str) -> None:
+def _check_constraint(constraint: Constraint, names: set[str], path: str) -> Iterator[InvalidInput]:
     if bool(constraint.match_attribute) == bool(constraint.distinct_attribute):
         given = "both" if constraint.match_attribute else "neither"
-        raise InvalidInput(path, given, "one of matchAttribute and distinctAttribute")
-    _check_names(constraint.requests, names, f"{path}.requests")
+        yield InvalidInput(path, given, "one of matchAttribute and distinctAttribute")
+    yield from _check_names(constraint.requests, names, f"{path}.requests")
 
 
-def _check_names(given: tuple[str, ...], names: set[str], path: str) -> None:
+def _check_names(given: tuple[str, ...], names: set[str], path: str) -> Iterator[InvalidInput]:
     for position, name in enumerate(given):
         if name not in names:
-            raise InvalidInput(f"{path}[{position}]", name, f"a request of this claim: {', '.join(sorted(names))}")
+            yield InvalidInput(f"{path}[{position}]", name, f"a request of this claim: {', '.join(sorted(names))}")

@@ -10,6 +10,8 @@ _ALIKE: Final = 0.6
 """Share of letters in common from which a name may have been meant; the value that difflib calls close."""
 _LONGEST: Final = 64
 """Characters of a name worth comparing: the comparison is quadratic, and no name of ours is as long."""
+_SHORTEST: Final = 3
+"""Letters from which a name may be meant by a longer one that begins with it (`mps`, `mpsConfig`)."""
 
 
 def find_nearest(name: str, known: Iterable[str]) -> str | None:
@@ -18,4 +20,7 @@ def find_nearest(name: str, known: Iterable[str]) -> str | None:
         return None
     by_lower = {each.lower(): each for each in known}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=_ALIKE)
-    return by_lower[matches[0]] if matches else None
+    if matches:
+        return by_lower[matches[0]]
+    longer = (known for known in by_lower if len(known) >= _SHORTEST and name.lower().startswith(known))
+    return by_lower.get(max(longer, key=len, default=""))

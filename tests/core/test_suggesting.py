@@ -16,6 +16,7 @@ KNOWN = ("when", "interconnect", "numa", "fabricDomain")
         ("FABRICDOMAIN", "fabricDomain"),
         ("numma", "numa"),
         ("fabric", "fabricDomain"),
+        ("numaConfigurationOfNode", "numa"),
         ("colour", None),
         ("", None),
         ("interconnect" * 100, None),

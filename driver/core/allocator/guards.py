@@ -1,13 +1,13 @@
 """Selectors that fail because a device lacks what they read, and the expression that would work.
 
-Called by `explaining`. A missing attribute is an error in CEL, and it ends the scheduling of the whole pod: the author
-wants to know which attribute, on which devices, and what to write instead.
+Called by `explaining` and by `core.reviewing`. A missing attribute is an error in CEL, and it ends the scheduling of
+the whole pod: the author wants to know which attribute, on which devices, and what to write instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from driver.core import cel
 from driver.core.allocator import misses, wording
@@ -15,6 +15,8 @@ from driver.core.allocator.devices import Device
 from driver.core.allocator.plans import SelectorFailed
 from driver.core.allocator.selectors import Evaluate
 from driver.core.cel import CelError, MissingKey
+
+_T = TypeVar("_T")
 
 _MAX_GUARDS: Final = 8
 _QUANTITIES: Final = "applied to '(kubernetes.Quantity, kubernetes.Quantity)'"
@@ -39,7 +41,7 @@ def describe(error: SelectorFailed, faulty: Sequence[Device], evaluate: Evaluate
     return f"{error.where}: selector #{error.fault.index} fails: {what}{advice}"
 
 
-def guard(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> str:
+def guard(expression: str, devices: Sequence[_T], evaluate: Callable[[str, _T], bool]) -> str:
     """Return the expression with a test for everything that one of the devices lacks; empty if that does not help."""
     guards: dict[str, MissingKey] = {}
     guarded = expression
@@ -56,7 +58,7 @@ def guard(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> str
     return ""
 
 
-def _find_error(expression: str, devices: Sequence[Device], evaluate: Evaluate) -> CelError | None:
+def _find_error(expression: str, devices: Sequence[_T], evaluate: Callable[[str, _T], bool]) -> CelError | None:
     """Return the error of the first device that the expression fails for, None if it fails for none."""
     for device in devices:
         try:

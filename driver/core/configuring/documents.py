@@ -27,6 +27,8 @@ PARTITION_CONFIG: Final = "PartitionConfig"
 """How partitions are shared."""
 KINDS: Final = (ALLOCATION_POLICY, GPU_CONFIG, PARTITION_CONFIG)
 """Kinds of `config.accel-dra.dev/v1alpha1` that may stand in a class or claim."""
+TYPE_OF_KIND: Final = {GPU_CONFIG: vocabulary.TYPE_GPU, PARTITION_CONFIG: vocabulary.TYPE_PARTITION}
+"""Type of the devices that a kind is for; other kinds are for the claim as a whole."""
 _META: Final = ("apiVersion", "kind")
 
 

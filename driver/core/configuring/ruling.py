@@ -11,16 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from driver.core.configuring import documents
-from driver.core.configuring.documents import GPU_CONFIG, PARTITION_CONFIG
+from driver.core.configuring import documents, sharings
+from driver.core.configuring.documents import TYPE_OF_KIND
 from driver.core.configuring.fields import put, raise_all, split
 from driver.core.configuring.sharings import DeviceConfig
 from driver.model.claims import SOURCE_CLASS, AllocationConfiguration, AllocationResult, OpaqueConfiguration
 from driver.model.errors import InvalidInput
 from driver.model.sharing import Sharing
-from driver.model.vocabulary import TYPE_GPU, TYPE_PARTITION
 
-_KIND_OF_TYPE: Final = {TYPE_GPU: GPU_CONFIG, TYPE_PARTITION: PARTITION_CONFIG}
+_KIND_OF_TYPE: Final = {type_: kind for kind, type_ in TYPE_OF_KIND.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +121,9 @@ class _Bench:
             if ruler is not None:
                 reached.setdefault(_text(ruler), set()).add(seat)
         for ruler in rulers:
-            if ruler is None:
-                continue
-            seats_of = reached[_text(ruler)]
-            for each in self.read(ruler).overrides:
-                if ruler.source != SOURCE_CLASS and each.index is not None and each.index not in seats_of:
-                    allowed = f"a device that the claim was given: {', '.join(map(str, sorted(seats_of)))}"
-                    self.note(ruler, InvalidInput(f"{each.path}.index", each.index, allowed))
+            if ruler is not None and ruler.source != SOURCE_CLASS:
+                for fault in sharings.find_lost(self.read(ruler), reached[_text(ruler)]):
+                    self.note(ruler, fault)
 
 
 def _find_ruler(
@@ -141,7 +136,7 @@ def _find_ruler(
         kind = bench.identify(entry)
         if kind == wanted:
             ruler = entry
-        elif kind in _KIND_OF_TYPE.values() and entry.requests and entry.source != SOURCE_CLASS:
+        elif kind in TYPE_OF_KIND and entry.requests and entry.source != SOURCE_CLASS:
             # A class names no requests: those of its entries in an allocation are the scheduler's.
             allowed = f"{wanted or 'no sharing'} for a device of type {given.type}, which request "
             bench.note(entry, InvalidInput("kind", kind, f"{allowed}{given.result.request} was given"))

@@ -11,6 +11,7 @@ sharing:
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +33,7 @@ _MAX_UUID: Final = 64
 """Bytes of a string attribute (DeviceAttributeMaxValueLength)."""
 MIN_LIMIT: Final = 1 << 20
 """Bytes. NVIDIA MPS counts limits in MiB: a smaller one would be none at all."""
+_ONLY_ONE: Final = "0: the request is given one device"
 _PERCENT: Final = range(1, 101)
 
 
@@ -66,6 +68,15 @@ class DeviceConfig:
                     pinned_memory_bytes=sharing.pinned_memory_bytes if limit is None else limit,
                 )
         return sharing
+
+
+def find_lost(config: DeviceConfig, places: Collection[int]) -> Iterator[InvalidInput]:
+    """Yield a fault for each override by an index that no device has; `places` are those that there are."""
+    for each in config.overrides:
+        if each.index is not None and each.index not in places:
+            last = max(places, default=0)
+            allowed = f"0 to {last}: the devices that a request is given are counted from 0" if last else _ONLY_ONE
+            yield InvalidInput(f"{each.path}.index", each.index, allowed)
 
 
 def read(reader: Reader, *, partitions: bool) -> DeviceConfig:

@@ -7,10 +7,11 @@ no JSON (NaN, Infinity), and numbers too large for anything, become words that n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from driver.core import quoting
+from driver.core import quoting, surrogates
 from driver.core.quoting import Written
 from driver.model.errors import InvalidInput
 
@@ -23,19 +24,21 @@ _ALLOWED: Final = "a JSON object with apiVersion and kind"
 
 
 class Fields(dict[str, object]):
-    """A JSON object. Of a name that is repeated it has the last value."""
+    """A JSON object. Of a name that is repeated it has the last value, and `pairs` has all."""
 
-    __slots__ = ("repeated",)
+    __slots__ = ("pairs",)
 
     def __init__(self, pairs: Sequence[tuple[str, object]]) -> None:
         super().__init__(pairs)
-        seen: set[str] = set()
-        repeated: dict[str, None] = {}
-        for name, _ in pairs if len(pairs) != len(self) else ():
-            if name in seen:
-                repeated[name] = None
-            seen.add(name)
-        self.repeated: tuple[str, ...] = tuple(repeated)
+        self.pairs = tuple(pairs)
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """The names that are written more than once."""
+        if len(self.pairs) == len(self):
+            return ()
+        counts = Counter(name for name, _ in self.pairs)
+        return tuple(name for name, count in counts.items() if count > 1)
 
 
 def decode(text: bytes) -> Fields:
@@ -43,17 +46,23 @@ def decode(text: bytes) -> Fields:
     if len(text) > MAX_BYTES:
         raise InvalidInput("", Written(f"a text of {len(text)} bytes"), f"at most {MAX_BYTES} bytes")
     try:
-        content = text.decode()
+        content = surrogates.mend(text).decode()
         if _measure_depth(content) > MAX_DEPTH:
             raise InvalidInput("", quoting.shorten(content), f"{_ALLOWED}, at most {MAX_DEPTH} levels deep")
-        value = json.loads(
-            content, object_pairs_hook=Fields, parse_int=_read_whole, parse_float=_read_float, parse_constant=Written
-        )
+        value = parse(content)
     except ValueError as error:
         shown = quoting.shorten(text.decode("utf-8", "backslashreplace"))
         raise InvalidInput("", shown, f"{_ALLOWED} ({quoting.shorten(str(error))})") from error
     if not isinstance(value, Fields):
         raise InvalidInput("", quoting.show(value), _ALLOWED)
+    return value
+
+
+def parse(content: str) -> object:
+    """Return what a JSON text says, its objects as `Fields`. Raises ValueError, or RecursionError if it is deep."""
+    value: object = json.loads(
+        content, object_pairs_hook=Fields, parse_int=_read_whole, parse_float=_read_float, parse_constant=Written
+    )
     return value
 
 

@@ -1,0 +1,64 @@
+"""Hundreds of bad configurations: each is answered with a sentence that names the field, nothing else is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from driver.core.configuring import documents, fields
+from driver.core.configuring.ruling import Given, find_sharing
+from driver.model.errors import InvalidInput
+from driver.model.vocabulary import TYPE_GPU, TYPE_PARTITION
+from tests.fakes.bad_configurations import TABLE, Bad
+from tests.fakes.bench import DRIVER, device, opaque, result
+
+
+def test_the_table_is_long_and_each_entry_is_another_one() -> None:
+    assert len({bad.text for bad in TABLE}) == len(TABLE)
+    assert len(TABLE) >= 250
+    assert len([bad for bad in TABLE if bad.is_embeddable]) >= 200
+
+
+@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+def test_a_bad_configuration_is_answered_with_the_field_the_value_and_what_is_allowed(bad: Bad) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        documents.read(bad.text)
+    named = {fault.field: str(fault) for fault in fields.split(caught.value)}
+    assert bad.field in named
+    assert bad.words in str(caught.value)
+    for text in named.values():
+        assert "is not allowed; allowed: " in text
+        assert text.isprintable()
+        assert len(text) < 700
+
+
+@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+def test_the_node_refuses_it_with_the_same_sentences(bad: Bad) -> None:
+    devices = [Given(result(device(1)), TYPE_GPU), Given(result("part", "part"), TYPE_PARTITION)]
+    if b"AllocationPolicy" in bad.text:
+        assert find_or_refuse(bad, devices) in ("", "AllocationPolicy")
+        return
+    with pytest.raises(InvalidInput) as caught:
+        find_sharing([opaque(bad.text)], DRIVER, devices)
+    kind_or_all = find_faults(documents.identify, bad) or find_faults(documents.read, bad)
+    assert kind_or_all
+    for sentence in kind_or_all:
+        assert sentence in str(caught.value)
+
+
+def find_faults(read: Callable[[bytes], object], bad: Bad) -> list[str]:
+    try:
+        read(bad.text)
+    except InvalidInput as error:
+        return [str(fault).removeprefix(": ") for fault in fields.split(error)]
+    return []
+
+
+def find_or_refuse(bad: Bad, devices: list[Given]) -> str:
+    """The node accepts an AllocationPolicy unread: a pod must not fail for a wish about how to choose its devices."""
+    try:
+        find_sharing([opaque(bad.text)], DRIVER, devices)
+    except InvalidInput:
+        return ""
+    return "AllocationPolicy"
