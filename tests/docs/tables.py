@@ -29,8 +29,8 @@ REASONS: Final = {
     "events": "tell about claims and its Node what a person should know; works without",
 }
 EXITS: Final = {
-    0: "It worked. `doctor`: nothing failed. `plugin`: it was asked to end. `explain`: nothing waits. `lint`: no fault.",
-    commands.EXIT_FAILED: "It failed; the last line says why. `doctor`: at least one line is `failed`. `lint`: at least one fault.",
+    0: "It worked. `doctor`, `lint`: nothing is wrong. `plugin`: it was asked to end. `explain`: nothing waits.",
+    commands.EXIT_FAILED: "It failed; the last line says why. `doctor`, `lint`: at least one thing is wrong.",
     commands.EXIT_USAGE: "An option or setting is wrong; the message names it, its value and what is allowed.",
     EXIT_WAITING: "`explain` only: something waits, for devices or for what the message names.",
     130: "Interrupted from the keyboard.",

@@ -10,12 +10,10 @@ from driver.core.reviewing import opaques, selecting
 from driver.core.reviewing.findings import Finding, warn
 from driver.core.reviewing.selecting import Stage
 from driver.core.reviewing.subjects import CLASS, Subject, Wish
-from driver.model.vocabulary import DOMAIN, MEMORY
+from driver.model.vocabulary import DOMAIN, MEMORY, SHARE
 
 SHARED_CLASS: Final = f"shared.{DOMAIN}"
 """Class of devices that several claims may have at once."""
-SHARE: Final = f"{DOMAIN}/share"
-"""Capacity: percent of a device's compute."""
 
 
 def review(subject: Subject, driver: str, stage: Stage) -> tuple[Finding, ...]:

@@ -15,7 +15,9 @@ from driver.core.cel import CelError, View
 from driver.core.specification import CAPACITIES, TYPES, Kind, On, Word
 from driver.model import vocabulary
 from driver.model.published import Attribute, Capacity, PublishedDevice, PublishedSlice
-from driver.model.vocabulary import TYPE, TYPE_NIC, TYPE_PARTITION
+from driver.model.sharing import Strategy
+from driver.model.slices import CapacityPolicy, CapacityRange
+from driver.model.vocabulary import TYPE, TYPE_GPU, TYPE_NIC, TYPE_PARTITION
 
 FOREIGN_DRIVER: Final = "device.example.com"
 _TEXTS: Final[Mapping[str, str]] = {
@@ -23,8 +25,19 @@ _TEXTS: Final[Mapping[str, str]] = {
     vocabulary.PCI_BUS_ID: "0000:1a:00.0",
     vocabulary.PCIE_ROOT: "pci0000:16",
     vocabulary.ALLOCATOR: vocabulary.ALLOCATOR_CONTROLLER,
+    vocabulary.SHARING: Strategy.MPS.value,
 }
 """Attributes whose text has a form."""
+_SHARES: Final[Mapping[str, Capacity]] = {
+    vocabulary.MEMORY: Capacity(
+        value="1Gi", request_policy=CapacityPolicy(default="1Gi", valid_range=CapacityRange(min="64Mi", step="1Mi"))
+    ),
+    vocabulary.SHARE: Capacity(
+        value="100", request_policy=CapacityPolicy(default="100", valid_range=CapacityRange(min="1", step="1"))
+    ),
+}
+"""Capacities of a device that can be shared."""
+_SHARED_TYPES: Final = (TYPE_GPU, TYPE_PARTITION)
 _MAX_SHAPES: Final = 64
 """Sets of attributes of published devices that are tried; a cluster has a handful."""
 
@@ -76,13 +89,21 @@ def list_devices(slices: Iterable[PublishedSlice]) -> Iterator[tuple[str, str, P
 
 
 def _describe(kind: str, *, is_full: bool) -> PublishedDevice:
+    """Return a device as it is published; a full one can be shared if its type can."""
     on = On.PARTITIONS if kind == TYPE_PARTITION else On.WHOLE
-    words = [word for word in specification.ATTRIBUTES if word.on in (On.ALL, on) and (word.always or is_full)]
+    is_shared = is_full and kind in _SHARED_TYPES
+    words = [
+        word
+        for word in specification.ATTRIBUTES
+        if word.on in (On.ALL, on) and (word.always or is_full) and (is_shared or word.name != vocabulary.SHARING)
+    ]
     capacities = [name for name, where in CAPACITIES.items() if where is On.ALL or (where is on and is_full)]
+    plain = {name: Capacity(value="1Gi") for name in capacities if name != vocabulary.SHARE}
     return PublishedDevice(
         name=kind,
         attributes={word.name: _give(word, kind) for word in words},
-        capacity={name: Capacity(value="1Gi") for name in capacities},
+        capacity={**plain, **(_SHARES if is_shared else {})},
+        allow_multiple_allocations=is_shared,
     )
 
 
