@@ -8,69 +8,123 @@ docs/vocabulary.md. It must not know pools, slices or how they are written.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
-from driver.core import naming, specification, versions
+import msgspec
+
+from driver.core import counting, naming, partitioning, specification, versions
 from driver.core.health import HealthState, list_taints
 from driver.core.interconnects import Domains, find_domains, sum_bandwidth
+from driver.core.offering import Mode, Offer
 from driver.core.ordering import Place, order_devices
+from driver.core.partitioning import Division
+from driver.core.suggesting import find_nearest
 from driver.model import quantities, vocabulary
 from driver.model.devices import Accelerator, Entry, Failure, Inventory, Partition, Snapshot
-from driver.model.slices import MAX_TEXT, Device, DeviceAttribute, DeviceCapacity
+from driver.model.slices import MAX_TEXT, CounterSet, Device, DeviceAttribute, DeviceCapacity
 
 Attributes = dict[str, DeviceAttribute]
 Capacities = dict[str, DeviceCapacity]
+_Found = TypeVar("_Found")
 
 _INT64: Final = range(-(2**63), 2**63)
 
 
-def build(snapshot: Snapshot, health: HealthState | None = None) -> Inventory:
+def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | None = None) -> Inventory:
     """Return what the node offers, in the order in which devices should be taken, and what it leaves out and why."""
-    health = health or HealthState()
+    health, offer = health or HealthState(), offer or Offer()
     domains = find_domains(snapshot.accelerators)
-    entries: dict[str, Entry] = {}
-    omitted = [*snapshot.failures, *_find_empty(snapshot)]
-    for place in order_devices(snapshot.accelerators, domains):
-        entry = _make_entry(place, snapshot, domains, health)
-        if entry.name in entries:
-            omitted.append(_report_duplicate(entry, entries[entry.name]))
-        else:
-            entries[entry.name] = entry
-    return Inventory(snapshot, tuple(entries.values()), tuple(omitted))
+    devices, twice = _tell_apart(snapshot.accelerators, lambda device: (device, None))
+    divisions = [partitioning.divide(device, offer) for device in devices]
+    places, again = _tell_apart(order_devices(divisions, domains), _locate)
+    counter_sets = {made.name: made for division in divisions for made in _count(division)}
+    entries = tuple(_draw(_make_entry(place, snapshot, domains, health), place, counter_sets) for place in places)
+    omitted = (*snapshot.failures, *_find_empty(snapshot, divisions), *twice, *again, *_find_unknown(snapshot, offer))
+    return Inventory(snapshot, entries, omitted, tuple(counter_sets.values()))
 
 
-def _find_empty(snapshot: Snapshot) -> Iterator[Failure]:
-    """Yield devices that offer nothing, unless their vendor has said why."""
+def _tell_apart(
+    found: Iterable[_Found], locate: Callable[[_Found], tuple[Accelerator, Partition | None]]
+) -> tuple[tuple[_Found, ...], list[Failure]]:
+    """Return the first of each name, and for the others whose name it is."""
+    first: dict[str, _Found] = {}
+    failures: list[Failure] = []
+    for each in found:
+        accelerator, partition = locate(each)
+        name = _name(accelerator, partition)
+        if first.setdefault(name, each) is not each:
+            holder, taken = locate(first[name])
+            reason = (
+                f"{_uuid(accelerator, partition)} would have the name {name}, which {_uuid(holder, taken)} already has"
+            )
+            failures.append(Failure(accelerator.pci_address, accelerator.index, reason))
+    return tuple(first.values()), failures
+
+
+def _locate(place: Place) -> tuple[Accelerator, Partition | None]:
+    return place[0].accelerator, place[1].published if place[1] else None
+
+
+def _name(accelerator: Accelerator, partition: Partition | None) -> str:
+    return naming.name_partition(accelerator, partition) if partition else naming.name_accelerator(accelerator)
+
+
+def _uuid(accelerator: Accelerator, partition: Partition | None) -> str | None:
+    return partition.uuid if partition else accelerator.uuid
+
+
+def _find_empty(snapshot: Snapshot, divisions: Sequence[Division]) -> Iterator[Failure]:
+    """Yield what accelerators do not offer; one that offers nothing once, if its vendor has said why."""
     explained = {failure.pci_address for failure in snapshot.failures}
-    for device in snapshot.accelerators:
-        if device.partitioned and not device.partitions and device.pci_address not in explained:
-            yield Failure(device.pci_address, device.index, "it is in partition mode and has no partitions")
+    for division in divisions:
+        offers = division.whole or division.parts
+        if offers or division.accelerator.pci_address not in explained:
+            yield from division.omitted
 
 
-def _report_duplicate(entry: Entry, first: Entry) -> Failure:
-    uuid = (entry.partition or entry.accelerator).uuid
-    other = (first.partition or first.accelerator).uuid
-    reason = f"{uuid} would have the name {entry.name}, which {other} already has"
-    return Failure(entry.accelerator.pci_address, entry.accelerator.index, reason)
+def _find_unknown(snapshot: Snapshot, offer: Offer) -> Iterator[Failure]:
+    """Yield profiles that shall be offered and that no device of this node has: somebody mistyped them."""
+    known = dict.fromkeys(profile.name for device in snapshot.accelerators for profile in device.profiles)
+    if offer.mode is Mode.DYNAMIC and known:
+        for name in sorted(offer.profiles - known.keys()):
+            nearest = find_nearest(name, known)
+            meant = f" ({nearest} was probably meant)" if nearest else ""
+            reason = f"no device here has the profile {name!r}{meant}; there are {', '.join(known)}"
+            yield Failure(None, None, reason, partitioning.PARTITIONS)
+
+
+def _count(division: Division) -> Iterator[CounterSet]:
+    """Yield the counter set of an accelerator. One that offers a single device that takes something needs none."""
+    if sum(bool(part.takes) for part in division.parts) + division.whole > 1:
+        yield counting.make_set(division.accelerator, division.counters)
+
+
+def _draw(entry: Entry, place: Place, counter_sets: Mapping[str, CounterSet]) -> Entry:
+    """Return the entry with what its device takes of the counters of its accelerator."""
+    division, part = place
+    takes = division.counters if part is None else part.takes
+    counter_set = counter_sets.get(naming.name_accelerator(division.accelerator))
+    if counter_set is None or not takes:
+        return entry
+    consumption = counting.consume(counter_set, takes)
+    return dataclasses.replace(entry, device=msgspec.structs.replace(entry.device, consumes_counters=consumption))
 
 
 def _make_entry(place: Place, snapshot: Snapshot, domains: Domains, health: HealthState) -> Entry:
-    accelerator, partition = place
-    if partition is None:
-        name = naming.name_accelerator(accelerator)
-        own = {**_describe_links(accelerator, domains)}
-    else:
-        name = naming.name_partition(accelerator, partition)
-        own = _describe_partition(accelerator, partition)
+    accelerator, partition = _locate(place)
+    own = _describe_partition(accelerator, partition) if partition else _describe_links(accelerator, domains)
     attributes = {**_describe_common(accelerator, snapshot), **own}
     capacity = _measure(partition or accelerator)
     # One is left for `allocator`, which is added when the device is published (`fencing`).
     attributes |= _take_extras(accelerator.extra, attributes, vocabulary.ENTRIES_PER_DEVICE - len(capacity) - 1)
-    taints = list_taints(health, accelerator.pci_address, partition.uuid if partition else None)
+    actual = place[1].actual if place[1] else None
+    taints = list_taints(health, accelerator.pci_address, actual.uuid if actual else None)
+    name = _name(accelerator, partition)
     device = Device(name=name, attributes=dict(sorted(attributes.items())), capacity=capacity, taints=taints)
-    return Entry(device, accelerator, partition)
+    return Entry(device, accelerator, actual)
 
 
 def _describe_common(accelerator: Accelerator, snapshot: Snapshot) -> Attributes:
@@ -82,7 +136,6 @@ def _describe_common(accelerator: Accelerator, snapshot: Snapshot) -> Attributes
             vocabulary.MODEL: _text(accelerator.model),
             vocabulary.ARCHITECTURE: _text(accelerator.architecture),
             vocabulary.INDEX: _number(accelerator.index),
-            vocabulary.UUID: _exact(accelerator.uuid),
             vocabulary.DRIVER_VERSION: _version(snapshot.driver_version),
             vocabulary.DRIVER_VERSION_TEXT: _text(snapshot.driver_version),
             vocabulary.RUNTIME_VERSION: _version(snapshot.runtime_version),
@@ -100,6 +153,7 @@ def _describe_links(accelerator: Accelerator, domains: Domains) -> Attributes:
     fabric = accelerator.fabric
     return _present(
         {
+            vocabulary.UUID: _exact(accelerator.uuid),
             vocabulary.INTERCONNECT_DOMAIN: _exact(naming.slug(group[0])) if group else None,
             vocabulary.INTERCONNECT_GBPS: _number(sum_bandwidth(accelerator)),
             vocabulary.FABRIC_DOMAIN: _exact(f"{fabric.cluster_uuid}.{fabric.clique}") if fabric else None,
@@ -108,6 +162,7 @@ def _describe_links(accelerator: Accelerator, domains: Domains) -> Attributes:
 
 
 def _describe_partition(accelerator: Accelerator, partition: Partition) -> Attributes:
+    """Return what partitions say. One that is made when it is allocated has no identity that would last."""
     return _present(
         {
             vocabulary.TYPE: _exact(vocabulary.TYPE_PARTITION),

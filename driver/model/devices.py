@@ -135,6 +135,13 @@ class Failure:
     index: int | None
     reason: str
     """One sentence with the vendor's error, for the log, the metric and `accel-dra inventory`."""
+    part: str = ""
+    """What of it is meant, such as `partitions`, while the rest is published; empty: the device itself."""
+
+    @property
+    def where(self) -> str:
+        """Which device it is, for people."""
+        return self.pci_address or (f"index {self.index}" if self.index is not None else "node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +180,9 @@ class Inventory:
     snapshot: Snapshot
     entries: tuple[Entry, ...]
     omitted: tuple[Failure, ...]
-    """Hardware that is not published, each with its reason."""
+    """Hardware, or what could be made of it, that is not published, each with its reason."""
+    counter_sets: tuple[slices.CounterSet, ...] = ()
+    """What the devices of one accelerator draw from, so that two that exclude each other are never both allocated."""
 
     def find(self, name: str) -> Entry | None:
         """Return the entry with this device name, or None."""
