@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from driver.contract import Roots
+from driver.core import partitioning
+from driver.core.offering import Mode, Offer
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput
+from driver.model.prepared import Record
 
 ENV_PREFIX: Final = "ACCEL_DRA_"
 
@@ -69,6 +73,17 @@ class Settings:
         "Also offer whole devices to virtual machines (type vfio), where the IOMMU allows it. A claim for one takes "
         "the device from its driver and gives it to vfio-pci until the claim is released.",
     )
+    partitions: str = setting(
+        "static",
+        "What to do with devices that can be partitioned: off (whole devices only), static (what exists, nothing is "
+        "made) or dynamic (partitions are made when they are allocated, and removed again).",
+        allowed=tuple(mode.value for mode in Mode),
+    )
+    partition_profiles: tuple[str, ...] = setting(
+        (),
+        "Profiles that dynamic offers, such as 1g.10gb; with commas, or repeated. None named: all.",
+        flag="partition-profiles",
+    )
     shares: str = setting(
         "off",
         "Let several claims have a share of one device each, with limits (MPS) or without any (TimeSlicing). One "
@@ -116,6 +131,7 @@ class Settings:
         )
 
 
+_PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MAX_DRIVER_NAME: Final = 63
 _KUBELET_CALL_SECONDS: Final = 45.0
@@ -165,6 +181,7 @@ def check(settings: Settings) -> Settings:
         raise InvalidInput("prepare-deadline", settings.prepare_deadline, "less than the kubelet's 45 seconds")
     check_address(settings.metrics_address)
     vendor_options(settings)
+    list_profiles(settings)
     return settings
 
 
@@ -174,6 +191,21 @@ def vendor_options(settings: Settings) -> dict[str, str]:
         if not option.partition("=")[1] or option.startswith("="):
             raise InvalidInput("vendor-option", option, "key=value")
     return dict(option.split("=", 1) for option in settings.vendor_options)
+
+
+def list_profiles(settings: Settings) -> frozenset[str]:
+    """Return the profiles that are named; none: all. Raises `InvalidInput` for what cannot be the name of one."""
+    parts = (part.strip() for text in settings.partition_profiles for part in text.split(","))
+    names = frozenset(part for part in parts if part)
+    for name in sorted(names):
+        if not _PROFILE.fullmatch(name):
+            raise InvalidInput("partition-profiles", name, "names of profiles, such as 1g.10gb,2g.20gb")
+    return names
+
+
+def make_offer(settings: Settings, records: Iterable[Record] = ()) -> Offer:
+    """Return how the hardware is offered; `records` tell which partitions claims have made."""
+    return Offer(Mode(settings.partitions), list_profiles(settings), partitioning.owned(records))
 
 
 def check_name(field: str, value: str) -> None:

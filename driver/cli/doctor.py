@@ -34,6 +34,8 @@ OPTIONS: Final = (
     "kubelet_registry_dir",
     "state_dir",
     "allocation_authority",
+    "partitions",
+    "partition_profiles",
     "api_timeout",
 )
 _COLORS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}

@@ -27,7 +27,9 @@ from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
+from driver.model.prepared import Record
 from driver.settings import Settings
+from driver.state import record_files
 
 FORMATS: Final = ("table", "wide", "json", "yaml", "svg")
 PIPE_WIDTH: Final = 120
@@ -50,6 +52,11 @@ Cell = Callable[[Entry], str]
     "sys_root",
     "proc_root",
     "allocation_authority",
+    "partitions",
+    "partition_profiles",
+    "driver_name",
+    "kubelet_plugins_dir",
+    "state_dir",
 )
 @click.option("-o", "--output", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Format.")
 @click.option("--topology", "picture", is_flag=True, help="Draw sockets, PCIe roots, devices and links.")
@@ -85,7 +92,8 @@ def look(settings: Settings) -> Inventory:
     vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
     with _progress(f"Asking the {settings.vendor} driver…"):
         try:
-            return inventory.build(vendor.snapshot())
+            snapshot = vendor.snapshot()
+            return inventory.build(snapshot, None, settings_module.make_offer(settings, look_at_claims(settings)))
         except Unavailable as error:
             hint = "`accel-dra doctor` says what is missing; `--vendor simulated` shows an example machine"
             raise click.ClickException(f"{error}\n{hint}") from error
@@ -94,6 +102,11 @@ def look(settings: Settings) -> Inventory:
         except Exception as error:
             text = f"the vendor {vendor.name} is broken, it cannot say what is there: {vendors.describe(error)}"
             raise click.ClickException(text) from error
+
+
+def look_at_claims(settings: Settings) -> tuple[Record, ...]:
+    """Return the records of claims that this node's plugin has prepared, as far as they are there and can be read."""
+    return record_files.peek(Path(settings.records_root))
 
 
 def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> dict[str, object]:
@@ -109,9 +122,15 @@ def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> di
         "allocationAuthority": authority.value,
         "devices": msgspec.to_builtins(devices),
         "omitted": [
-            {"index": failure.index, "pciAddress": failure.pci_address, "reason": failure.reason}
+            {
+                "index": failure.index,
+                "pciAddress": failure.pci_address,
+                "reason": failure.reason,
+                **({"part": failure.part} if failure.part else {}),
+            }
             for failure in found.omitted
         ],
+        "sharedCounters": msgspec.to_builtins(found.counter_sets),
     }
 
 

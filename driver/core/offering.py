@@ -30,6 +30,8 @@ class Own:
     placement: int
     uuid: str = ""
     """Empty until the step that makes it has returned."""
+    present: frozenset[str] = frozenset()
+    """Those that were there when the step was planned (UUIDs): somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,8 @@ from driver.core import counting
 from driver.core.counting import Amounts
 from driver.core.offering import Mode, Offer, Own
 from driver.model.devices import Accelerator, Failure, Partition, Profile
-from driver.model.prepared import Record
+from driver.model.prepared import PARTITION, Record, Step
 from driver.model.slices import MAX_COUNTERS_PER_SET
-
-STEP: Final = "partition"
-"""Name of the step that makes a partition. Its arguments have `pciAddress`, `profile`, `placement`, and once it was
-run `uuid`; the others are its vendor's own."""
 
 PARTITIONS: Final = "partitions"
 WHOLE: Final = "whole device"
@@ -55,8 +51,8 @@ class Division:
 
 def owned(records: Iterable[Record]) -> frozenset[Own]:
     """Return the partitions that steps of claims have made, or are about to make."""
-    steps = (step for record in records for step in record.steps if step.name == STEP)
-    return frozenset(own for step in steps for own in _read(step.arguments))
+    steps = (step for record in records for step in record.steps if step.name == PARTITION)
+    return frozenset(own for step in steps for own in _read(step))
 
 
 def divide(accelerator: Accelerator, offer: Offer) -> Division:
@@ -187,16 +183,21 @@ def _fail(accelerator: Accelerator, reason: str, part: str = "") -> Iterator[Fai
     yield Failure(accelerator.pci_address, accelerator.index, reason, part)
 
 
-def _is_ours(accelerator: Accelerator, part: Partition, own: frozenset[Own]) -> bool:
+def _is_ours(accelerator: Accelerator, part: Partition, owned: frozenset[Own]) -> bool:
     place = (accelerator.pci_address, part.profile, part.placement)
-    return Own(*place) in own or Own(*place, uuid=part.uuid or "") in own
+    return any(
+        own.uuid == part.uuid or (not own.uuid and part.uuid not in own.present)
+        for own in owned
+        if (own.pci_address, own.profile, own.placement) == place
+    )
 
 
-def _read(arguments: dict[str, str]) -> Iterator[Own]:
-    placement = arguments.get("placement", "")
-    if placement.isdecimal():
-        address, profile = arguments.get("pciAddress", ""), arguments.get("profile", "")
-        yield Own(address, profile, int(placement), arguments.get("uuid", ""))
+def _read(step: Step) -> Iterator[Own]:
+    known, facts = step.arguments, step.facts
+    placement = known.get("placement", "")
+    if placement.isdecimal():  # of a later version otherwise
+        present = frozenset(facts.get("present", "").split())
+        yield Own(known.get("pciAddress", ""), known.get("profile", ""), int(placement), facts.get("uuid", ""), present)
 
 
 def _place(part: Partition) -> tuple[str, int, int | None]:

@@ -281,4 +281,4 @@ def _describe_fabrics(devices: Sequence[Accelerator]) -> tuple[str, ...]:
 def _describe_failure(failure: Failure) -> str:
     who = [label(failure.index)] if failure.index is not None else []
     where = [failure.pci_address] if failure.pci_address else []
-    return f"{' '.join([*who, *where]) or 'A device'}: {failure.reason}"
+    return f"{' '.join([*who, *where]) or ('This node' if failure.part else 'A device')}: {failure.reason}"

@@ -140,8 +140,9 @@ class Failure:
 
     @property
     def where(self) -> str:
-        """Which device it is, for people."""
-        return self.pci_address or (f"index {self.index}" if self.index is not None else "node")
+        """Which device it is, and what of it, for people."""
+        device = self.pci_address or (f"index {self.index}" if self.index is not None else "node")
+        return f"{device} ({self.part})" if self.part else device
 
 
 @dataclass(frozen=True, slots=True)

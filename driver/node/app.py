@@ -191,7 +191,8 @@ class Plugin:
         self._health_stream.notify()
 
     def _build(self, snapshot: Snapshot) -> Inventory:
-        return inventories.build(snapshot, self._watchdog.look(snapshot) if self._watchdog else None)
+        health = self._watchdog.look(snapshot) if self._watchdog else None
+        return inventories.build(snapshot, health, settings_module.make_offer(self._settings))
 
     def _make_publisher(self) -> Publisher:
         settings = self._settings

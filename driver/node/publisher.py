@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from driver.core.slicing import Content
 from driver.kube import slices
 from driver.kube.client import Client
 from driver.kube.watching import Change, Pace, Source, Watch, What
 from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
 from driver.model.occurrences import Emit, PublishFailed, WatchFailed
-from driver.model.slices import Device, ResourceSlice
+from driver.model.slices import ResourceSlice
 from driver.node.publishing import Place, Rounds
 
 _JOIN: Final = 15.0
@@ -153,13 +154,13 @@ class Publisher:
         if now >= self._resync_at:
             self._rounds.forget_server()
             self._resync_at = now + self._timing.resync * (0.75 + self._timing.random() / 2)
-        devices = self._read_devices(now)
-        if devices is None:
+        content = self._read_content(now)
+        if content is None:
             self._schedule(self._started_at + self._timing.absence)
             self._rounds.warm_up()
             return
         synced = self._watch.has_synced
-        again = self._rounds.publish(devices, provoked=provoked)
+        again = self._rounds.publish(content.devices, content.shared_counters, provoked=provoked)
         self._failures = 0
         if again is None:
             self.published.set()
@@ -168,14 +169,14 @@ class Publisher:
         else:
             self._schedule(self._timing.clock() + again)
 
-    def _read_devices(self, now: float) -> tuple[Device, ...] | None:
-        """Return the devices to publish; None if that is not known yet."""
+    def _read_content(self, now: float) -> Content | None:
+        """Return what to publish; None if that is not known yet."""
         inventory = self._inventory()
         if inventory is not None:
             self._saw_inventory = True
-            return tuple(entry.device for entry in inventory.entries)
+            return Content(tuple(entry.device for entry in inventory.entries), inventory.counter_sets)
         if self._saw_inventory or now - self._started_at >= self._timing.absence:
-            return ()
+            return Content()
         return None
 
     def _fail(self, error: Exception) -> None:

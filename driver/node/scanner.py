@@ -112,9 +112,7 @@ class Scanner:
     def _accept(self, inventory: Inventory, seconds: float) -> None:
         """Tell what was found if it is news, also that the hardware is back unchanged, and offer it."""
         if inventory != self.inventory or self._reason:
-            omitted = tuple(
-                (failure.pci_address or f"index {failure.index}", failure.reason) for failure in inventory.omitted
-            )
+            omitted = tuple((failure.where, failure.reason) for failure in inventory.omitted)
             self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))
         self._reason = ""
         self._replace(inventory)

@@ -7,7 +7,9 @@ set back to the version before.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -15,6 +17,8 @@ import msgspec
 from driver.model.errors import Corrupt
 from driver.model.prepared import PreparedDevice, Record
 
+FOLDER: Final = "claims"
+SUFFIX: Final = ".json"
 SCHEMA_VERSION: Final = 1
 """The version that is written, and the newest that is understood."""
 OLDEST_READER: Final = 1
@@ -73,6 +77,19 @@ def decode(text: bytes, path: str) -> Record:
         return _records.decode(envelope.record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt(path, f"it is not a record: {error}" if text else "it is empty") from error
+
+
+def peek(root: Path) -> tuple[Record, ...]:
+    """Return the records below a state folder as far as they can be read, for whoever only wants to look.
+
+    Takes no lock and repairs nothing; without the folder, or the right to read it, there are none.
+    """
+    found: list[Record] = []
+    with contextlib.suppress(OSError):
+        for path in sorted(Path(root, FOLDER).glob(f"*{SUFFIX}")):
+            with contextlib.suppress(OSError, Corrupt):
+                found.append(decode(path.read_bytes(), str(path)))
+    return tuple(found)
 
 
 def _glimpse(body: msgspec.Raw) -> tuple[PreparedDevice, ...] | None:

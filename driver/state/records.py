@@ -24,7 +24,6 @@ from driver.state import files, record_files
 from driver.state.files import Disk
 from driver.state.locks import SharedLock
 
-_SUFFIX: Final = ".json"
 _REASON: Final = ".reason"
 _CLOSE_TIMEOUT: Final = 5.0
 _MARK_SECONDS: Final = 300.0
@@ -44,7 +43,7 @@ class Ledger:
     """The records while they are held: true to the folder, written through to it."""
 
     def __init__(self, root: Path, disk: Disk, emit: Emit, lock: SharedLock) -> None:
-        self._claims = root / "claims"
+        self._claims = root / record_files.FOLDER
         self._quarantine = root / "quarantine"
         self._unprepared = root / "unprepared"
         self._disk = disk
@@ -115,12 +114,12 @@ class Ledger:
         newer = {uid for uid, loaded in self._loaded.items() if isinstance(loaded.record, record_files.TooNew)}
         newer |= self._failed.keys()
         with contextlib.suppress(OSError):
-            return newer.union(path.name.partition(_SUFFIX)[0] for path in self._quarantine.iterdir())
+            return newer.union(path.name.partition(record_files.SUFFIX)[0] for path in self._quarantine.iterdir())
         return frozenset(newer)
 
     def release(self, uid: str) -> None:
         """Drop what is in quarantine of a claim that is unprepared now, as far as the disk lets us."""
-        for name in (f"{uid}{_SUFFIX}", f"{uid}{_SUFFIX}{_REASON}"):
+        for name in (f"{uid}{record_files.SUFFIX}", f"{uid}{record_files.SUFFIX}{_REASON}"):
             if CLAIM_UID.fullmatch(uid):
                 with contextlib.suppress(StorageFailed):
                     files.discard(self._disk, self._quarantine / name, durable=False)
@@ -180,9 +179,9 @@ class Ledger:
         try:
             with os.scandir(self._claims) as entries:
                 for entry in entries:
-                    if entry.name.endswith(_SUFFIX):
+                    if entry.name.endswith(record_files.SUFFIX):
                         status = entry.stat(follow_symlinks=False)
-                        found[entry.name.removesuffix(_SUFFIX)] = (status.st_ino, status.st_mtime_ns)
+                        found[entry.name.removesuffix(record_files.SUFFIX)] = (status.st_ino, status.st_mtime_ns)
         except OSError as error:
             raise StorageFailed(str(self._claims), error.strerror or str(error)) from error
         return found
@@ -240,7 +239,7 @@ class Ledger:
         return self._lock.generation, self._lock.read_counter(), changed
 
     def _path(self, uid: str) -> Path:
-        return self._claims / f"{uid}{_SUFFIX}"
+        return self._claims / f"{uid}{record_files.SUFFIX}"
 
 
 class Records:

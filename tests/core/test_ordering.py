@@ -10,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driver.core.interconnects import find_domains
+from driver.core.offering import Offer
 from driver.core.ordering import order_devices
+from driver.core.partitioning import divide
 from driver.model.devices import Accelerator
 from tests.fakes.hardware import GIBIBYTE, accelerator, mesh, partition
+from tests.fakes.partitionable import DYNAMIC, carve, h100
 
 
 def order(*devices: Accelerator) -> list[str]:
     """Return the devices as `address` or `address/profile@placement`, without the parts all tests share."""
-    places = order_devices(devices, find_domains(devices))
-    return [device.pci_address[5:7] + (f"/{part.profile}@{part.placement}" if part else "") for device, part in places]
+    return sort(Offer(), *devices)
+
+
+def sort(offer: Offer, *devices: Accelerator) -> list[str]:
+    """The same for another offer than the usual one."""
+    places = order_devices([divide(device, offer) for device in devices], find_domains(devices))
+    shown = [(division.accelerator.pci_address[5:7], part and part.published) for division, part in places]
+    return [bus + (f"/{part.profile}@{part.placement}" if part else "") for bus, part in shown]
 
 
 def on(bus: str, numa: int | None, root: str | None = None, memory: int = 80 * GIBIBYTE) -> Accelerator:
@@ -73,6 +82,34 @@ def test_one_device_is_filled_before_the_next_is_begun() -> None:
 
 def test_partitions_of_a_device_that_is_not_in_partition_mode_do_not_exist() -> None:
     assert order(dataclasses.replace(on("01", 0), partitions=(partition(),))) == ["01"]
+
+
+def places_of(profile: str, device: Accelerator) -> list[int]:
+    """Return where partitions of a profile would be made, in the order in which they are taken."""
+    found = [name.split("/")[1] for name in sort(DYNAMIC, device) if "/" in name]
+    return [int(name.split("@")[1]) for name in found if name.startswith(f"{profile}@")]
+
+
+def test_the_place_that_spoils_least_for_larger_partitions_is_taken_first() -> None:
+    assert places_of("3g.40gb", h100()) == [4, 0], "0 is the only place of a 4g.40gb"
+    assert places_of("2g.20gb", h100()) == [4, 0, 2]
+    assert places_of("1g.20gb", h100()) == [6, 4, 0, 2], "6 is no place of a 2g.20gb"
+    assert places_of("1g.10gb", h100()) == [6, 4, 5, 0, 1, 2, 3]
+
+
+def test_what_somebody_elses_partition_spoils_already_is_not_spared() -> None:
+    device = carve(h100(), ("1g.10gb", 6))
+    assert places_of("1g.20gb", device) == [4, 0, 2]
+    assert places_of("1g.10gb", device) == [6, 4, 5, 0, 1, 2, 3], "the one that is there costs nothing"
+    device = carve(h100(), ("1g.10gb", 0))
+    assert places_of("1g.10gb", device)[:4] == [0, 1, 2, 3], "without 4g and 3g at 0 this half is the cheap one"
+
+
+def test_partitions_that_could_be_made_come_before_whole_devices_and_small_ones_first() -> None:
+    found = sort(DYNAMIC, h100("0000:01:00.0"), h100("0000:02:00.0"))
+    assert found[:2] == ["01/1g.10gb@6", "01/1g.10gb@4"]
+    assert found[7] == "02/1g.10gb@6", "one device is filled before the next is begun"
+    assert found[-4:] == ["01/7g.80gb@0", "02/7g.80gb@0", "01", "02"]
 
 
 @given(st.randoms(use_true_random=False))

@@ -16,10 +16,11 @@ from driver import vendors
 from driver.cli.checks.findings import Check, Finding, failed, ok, warning
 from driver.contract import Roots, Target, Vendor
 from driver.core import inventory
-from driver.model.devices import Inventory
+from driver.model.devices import Failure, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
 from driver.model.prepared import ContainerEdits, DeviceNode, Preparation
-from driver.settings import Settings, vendor_options
+from driver.settings import Settings, make_offer, vendor_options
+from driver.state import record_files
 
 Load = Callable[[str, Roots, Mapping[str, str]], Vendor]
 """`driver.vendors.load`: name, roots, options."""
@@ -69,7 +70,8 @@ class Hardware:
             advice = "install or repair the driver, or say where it is with --driver-root; the plugin waits for it"
             yield failed(f"the {vendor.name} driver does not answer: {error}", advice)
             return
-        self._vendor, self._inventory = vendor, inventory.build(snapshot)
+        offer = make_offer(self._settings, record_files.peek(Path(self._settings.records_root)))
+        self._vendor, self._inventory = vendor, inventory.build(snapshot, None, offer)
         versions = (f"driver {snapshot.driver_version}", f"runtime {snapshot.runtime_version}")
         known = ", ".join(text for text in versions if not text.endswith("None"))
         yield from _describe_devices(self._inventory, f"{vendor.name}, {known}" if known else vendor.name)
@@ -78,7 +80,9 @@ class Hardware:
         """Yield whether what a container would get is there: the vendor's own edits, one device after the other."""
         if self._vendor is None or self._inventory is None:
             return
-        preparations = [_prepare(self._vendor, self._inventory, entry.name) for entry in self._inventory.entries]
+        # What is yet to be made has no device nodes.
+        there = [entry for entry in self._inventory.entries if not entry.partition or entry.partition.uuid]
+        preparations = [_prepare(self._vendor, self._inventory, entry.name) for entry in there]
         nodes, files = _collect(preparations)
         missing = [problem for node in nodes if (problem := self._find_problem(node))]
         yield from _report(
@@ -111,19 +115,30 @@ def see(path: str, root: str, mount: str) -> str:
 
 def _describe_devices(found: Inventory, source: str) -> Iterator[Finding]:
     for failure in found.omitted:
-        where = failure.pci_address or f"number {failure.index}"
-        advice = "the other devices are published; look for this one in the driver's log (dmesg) and drain the node"
-        yield warning(f"device {where} is left out: {failure.reason}", advice)
+        yield _describe_omitted(failure)
     if found.entries:
         models: dict[str, int] = {}
         for entry in found.entries:
             kind = f" {entry.partition.profile}" if entry.partition else ""
-            models[entry.accelerator.model + kind] = models.get(entry.accelerator.model + kind, 0) + 1
+            made = " (to be made)" if entry.partition and entry.partition.uuid is None else ""
+            text = f"{entry.accelerator.model}{kind}{made}"
+            models[text] = models.get(text, 0) + 1
         text = ", ".join(f"{count} x {model}" for model, count in models.items())
         yield ok(f"{text} ({source})")
     else:
         advice = "right for a node without accelerators; otherwise see whether the machine lists them (lspci)"
         yield warning(f"no device to publish ({source}); the node's pool is empty", advice)
+
+
+def _describe_omitted(failure: Failure) -> Finding:
+    """Return what is not offered; a device that does not answer is worse than one that is offered in part."""
+    if failure.part:
+        where = failure.pci_address or "this node"
+        advice = "docs/operations.md, Partitions, says which devices can be partitioned, and what the settings do"
+        return warning(f"{where} offers less than it could ({failure.part}): {failure.reason}", advice)
+    where = failure.pci_address or f"number {failure.index}"
+    advice = "the other devices are published; look for this one in the driver's log (dmesg) and drain the node"
+    return warning(f"device {where} is left out: {failure.reason}", advice)
 
 
 def _prepare(vendor: Vendor, found: Inventory, name: str) -> Preparation:
