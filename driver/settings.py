@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from driver.contract import Roots
-from driver.core import partitioning
+from driver.core import partitioning, passthrough, shares
 from driver.core.offering import Mode, Offer
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput
@@ -204,8 +204,15 @@ def list_profiles(settings: Settings) -> frozenset[str]:
 
 
 def make_offer(settings: Settings, records: Iterable[Record] = ()) -> Offer:
-    """Return how the hardware is offered; `records` tell which partitions claims have made."""
-    return Offer(Mode(settings.partitions), list_profiles(settings), partitioning.owned(records))
+    """Return how the hardware is offered; `records` tell what claims have made of it."""
+    known = tuple(records)
+    return Offer(
+        mode=Mode(settings.partitions),
+        profiles=list_profiles(settings),
+        owned=partitioning.owned(known),
+        bound=passthrough.list_bound(step for record in known for step in record.steps),
+        shares=shares.read_strategy(settings.shares),
+    )
 
 
 def check_name(field: str, value: str) -> None:

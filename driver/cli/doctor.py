@@ -36,6 +36,7 @@ OPTIONS: Final = (
     "allocation_authority",
     "partitions",
     "partition_profiles",
+    "shares",
     "api_timeout",
 )
 _COLORS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}

@@ -54,6 +54,7 @@ Cell = Callable[[Entry], str]
     "allocation_authority",
     "partitions",
     "partition_profiles",
+    "shares",
     "driver_name",
     "kubelet_plugins_dir",
     "state_dir",

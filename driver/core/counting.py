@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Final
 
 from driver.core import naming
 from driver.model.devices import Accelerator, Partition, Profile
@@ -17,7 +18,17 @@ from driver.model.slices import Counter, CounterConsumption, CounterSet
 Amounts = Mapping[str, int]
 """By name of the counter. A counter of 0 is left out."""
 
-SLICE = "memory-slice"
+SLICE: Final = "memory-slice"
+MULTIPROCESSORS: Final = "multiprocessors"
+ENGINES: Final = {
+    MULTIPROCESSORS: "multiprocessors",
+    "copy-engines": "copyEngines",
+    "decoders": "decoders",
+    "encoders": "encoders",
+    "jpeg-engines": "jpegEngines",
+    "ofa-engines": "ofaEngines",
+}
+"""Counters beside memory slices, and the capacity that says the same of one device."""
 
 
 def total(accelerator: Accelerator) -> Amounts:
@@ -27,8 +38,8 @@ def total(accelerator: Accelerator) -> Amounts:
     """
     ends = [place + profile.size for profile in accelerator.profiles for place in profile.placements]
     slices = dict.fromkeys(map(_name_slice, range(max(ends, default=1))), 1)
-    engines = _collect(map(_count_engines, (accelerator, *accelerator.profiles)))
-    return slices | {name: max(counts) for name, counts in engines.items()}
+    engines = [_count_engines(accelerator), *(_count_engines(profile) for profile in accelerator.profiles)]
+    return slices | {name: max(counts) for name, counts in _collect(engines).items()}
 
 
 def take(part: Partition) -> Amounts:
@@ -46,7 +57,7 @@ def take_together(parts: Iterable[Partition]) -> Amounts:
     for _, shared in groupby(sorted(parts, key=_place), key=_place):
         group = list(shared)
         for name, counts in _collect(map(take, group)).items():
-            taken[name] = taken.get(name, 0) + (sum(counts) if name == "multiprocessors" else max(counts))
+            taken[name] = taken.get(name, 0) + (sum(counts) if name == MULTIPROCESSORS else max(counts))
     return taken
 
 
@@ -85,15 +96,10 @@ def _name_slice(number: int) -> str:
 
 
 def _count_engines(part: Accelerator | Profile | Partition) -> dict[str, int]:
-    counts = {"multiprocessors": part.multiprocessors}
+    counts: dict[str, int | None] = {MULTIPROCESSORS: part.multiprocessors}
     if not isinstance(part, Accelerator):  # of a whole device nobody says how many engines it has
-        counts |= {
-            "copy-engines": part.copy_engines,
-            "decoders": part.decoders,
-            "encoders": part.encoders,
-            "jpeg-engines": part.jpeg_engines,
-            "ofa-engines": part.ofa_engines,
-        }
+        engines = (part.copy_engines, part.decoders, part.encoders, part.jpeg_engines, part.ofa_engines)
+        counts |= zip(tuple(ENGINES)[1:], engines, strict=True)
     return {name: count for name, count in counts.items() if count is not None and count > 0}
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
-from driver.core import counting, naming, partitioning, specification, versions
+from driver.core import counting, naming, partitioning, passthrough, shares, specification, versions
 from driver.core.health import HealthState, list_taints
 from driver.core.interconnects import Domains, find_domains, sum_bandwidth
 from driver.core.offering import Mode, Offer
@@ -24,11 +24,15 @@ from driver.core.partitioning import Division
 from driver.core.suggesting import find_nearest
 from driver.model import quantities, vocabulary
 from driver.model.devices import Accelerator, Entry, Failure, Inventory, Partition, Snapshot
+from driver.model.sharing import Strategy
 from driver.model.slices import MAX_TEXT, CounterSet, Device, DeviceAttribute, DeviceCapacity
 
 Attributes = dict[str, DeviceAttribute]
 Capacities = dict[str, DeviceCapacity]
 _Found = TypeVar("_Found")
+
+PASSTHROUGH: Final = "pass-through"
+"""What of a device is not offered (`Failure.part`)."""
 
 _INT64: Final = range(-(2**63), 2**63)
 
@@ -40,10 +44,20 @@ def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | 
     devices, twice = _tell_apart(snapshot.accelerators, lambda device: (device, None))
     divisions = [partitioning.divide(device, offer) for device in devices]
     places, again = _tell_apart(order_devices(divisions, domains), _locate)
-    counter_sets = {made.name: made for division in divisions for made in _count(division)}
-    entries = tuple(_draw(_make_entry(place, snapshot, domains, health), place, counter_sets) for place in places)
-    omitted = (*snapshot.failures, *_find_empty(snapshot, divisions), *twice, *again, *_find_unknown(snapshot, offer))
-    return Inventory(snapshot, entries, omitted, tuple(counter_sets.values()))
+    twins = passthrough.decide(snapshot, offer.view, offer.bound) if offer.view else passthrough.Verdict()
+    counter_sets = {made.name: made for division in divisions for made in _count(division, twins.offered)}
+    entries = [_draw(_make_entry(place, snapshot, domains, health), place, counter_sets) for place in places]
+    entries += [_make_twin(entry) for entry in entries if _is_whole(entry, twins.offered)]
+    omitted = (
+        *snapshot.failures,
+        *_find_empty(snapshot, divisions),
+        *twice,
+        *again,
+        *_find_unknown(snapshot, offer),
+        *(dataclasses.replace(failure, part=PASSTHROUGH) for failure in twins.omitted),
+    )
+    shared = tuple(_share(entry, offer.shares) for entry in entries)
+    return Inventory(snapshot, shared, omitted, tuple(counter_sets.values()))
 
 
 def _tell_apart(
@@ -96,9 +110,10 @@ def _find_unknown(snapshot: Snapshot, offer: Offer) -> Iterator[Failure]:
             yield Failure(None, None, reason, partitioning.PARTITIONS)
 
 
-def _count(division: Division) -> Iterator[CounterSet]:
+def _count(division: Division, twins: Collection[str]) -> Iterator[CounterSet]:
     """Yield the counter set of an accelerator. One that offers a single device that takes something needs none."""
-    if sum(bool(part.takes) for part in division.parts) + division.whole > 1:
+    wholes = division.whole * (1 + (division.accelerator.pci_address in twins))
+    if sum(bool(part.takes) for part in division.parts) + wholes > 1:
         yield counting.make_set(division.accelerator, division.counters)
 
 
@@ -111,6 +126,19 @@ def _draw(entry: Entry, place: Place, counter_sets: Mapping[str, CounterSet]) ->
         return entry
     consumption = counting.consume(counter_set, takes)
     return dataclasses.replace(entry, device=msgspec.structs.replace(entry.device, consumes_counters=consumption))
+
+
+def _is_whole(entry: Entry, addresses: Collection[str]) -> bool:
+    return entry.partition is None and entry.accelerator.pci_address in addresses
+
+
+def _make_twin(entry: Entry) -> Entry:
+    """Return a whole device as it is offered to virtual machines. It is taken after all others."""
+    return dataclasses.replace(entry, device=passthrough.describe(entry.device, entry.accelerator))
+
+
+def _share(entry: Entry, strategy: Strategy | None) -> Entry:
+    return dataclasses.replace(entry, device=shares.offer_shares(entry.device, strategy)) if strategy else entry
 
 
 def _make_entry(place: Place, snapshot: Snapshot, domains: Domains, health: HealthState) -> Entry:

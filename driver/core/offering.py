@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from driver.model.passthrough import View
+from driver.model.sharing import Strategy
+
 
 class Mode(Enum):
     """What a node does with devices that can be partitioned; the values are those of the setting."""
@@ -43,3 +46,9 @@ class Offer:
     """Names of the profiles that are offered in dynamic mode; empty: all."""
     owned: frozenset[Own] = frozenset()
     """Every other partition that exists is somebody else's: it is left alone."""
+    view: View | None = None
+    """What the kernel says about passing devices through; None: they are not."""
+    bound: frozenset[str] = frozenset()
+    """PCI addresses of devices that claims of ours have passed through."""
+    shares: Strategy | None = None
+    """How several claims share a device; None: they do not."""

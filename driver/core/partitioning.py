@@ -71,6 +71,7 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
         accelerator,
         whole=not accelerator.partitioned,
         parts=tuple(kept),
+        counters=counting.total(accelerator),
         omitted=tuple(_fail(accelerator, reason)) if reason else (),
     )
 

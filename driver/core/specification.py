@@ -38,12 +38,12 @@ class On(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One attribute. `always`: a device without it is not described well enough to be chosen."""
+    """One attribute. `always`: such a device without it is not described well enough to be chosen; None: no device."""
 
     name: str
     kind: Kind
     on: On = On.ALL
-    always: bool = False
+    always: On | None = None
     pattern: str = ""
     """Regular expression (RE2) that the whole text matches; empty: any text."""
 
@@ -54,12 +54,12 @@ STRATEGIES: Final = (Strategy.MPS.value, Strategy.TIME_SLICING.value)
 TYPES: Final = (vocabulary.TYPE_GPU, vocabulary.TYPE_PARTITION, vocabulary.TYPE_VFIO, vocabulary.TYPE_NIC)
 
 ATTRIBUTES: Final = (
-    Word(vocabulary.VENDOR, Kind.STRING, always=True, pattern=r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"),
-    Word(vocabulary.TYPE, Kind.STRING, always=True, pattern="|".join(TYPES)),
+    Word(vocabulary.VENDOR, Kind.STRING, always=On.ALL, pattern=r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"),
+    Word(vocabulary.TYPE, Kind.STRING, always=On.ALL, pattern="|".join(TYPES)),
     Word(vocabulary.MODEL, Kind.STRING),
     Word(vocabulary.ARCHITECTURE, Kind.STRING),
-    Word(vocabulary.INDEX, Kind.INT, always=True),
-    Word(vocabulary.UUID, Kind.STRING, always=True),
+    Word(vocabulary.INDEX, Kind.INT, always=On.ALL),
+    Word(vocabulary.UUID, Kind.STRING, always=On.WHOLE),
     Word(vocabulary.DRIVER_VERSION, Kind.VERSION),
     Word(vocabulary.DRIVER_VERSION_TEXT, Kind.STRING),
     Word(vocabulary.RUNTIME_VERSION, Kind.VERSION),
@@ -69,9 +69,9 @@ ATTRIBUTES: Final = (
     Word(vocabulary.FABRIC_DOMAIN, Kind.STRING, On.WHOLE, pattern=r".+\.[0-9]+"),
     Word(vocabulary.ALLOCATOR, Kind.STRING, pattern=vocabulary.ALLOCATOR_CONTROLLER),
     Word(vocabulary.SHARING, Kind.STRING, pattern="|".join(STRATEGIES)),
-    Word(vocabulary.PROFILE, Kind.STRING, On.PARTITIONS, always=True),
-    Word(vocabulary.PARENT_UUID, Kind.STRING, On.PARTITIONS, always=True),
-    Word(vocabulary.PLACEMENT, Kind.INT, On.PARTITIONS, always=True),
+    Word(vocabulary.PROFILE, Kind.STRING, On.PARTITIONS, always=On.PARTITIONS),
+    Word(vocabulary.PARENT_UUID, Kind.STRING, On.PARTITIONS, always=On.PARTITIONS),
+    Word(vocabulary.PLACEMENT, Kind.INT, On.PARTITIONS, always=On.PARTITIONS),
     Word(vocabulary.PCI_BUS_ID, Kind.STRING, pattern=BUS_ID),
     Word(vocabulary.PCIE_ROOT, Kind.STRING, pattern=PCIE_ROOT),
     Word(vocabulary.NUMA_NODE, Kind.INT),
@@ -139,7 +139,7 @@ def _check_attributes(device: Device) -> Iterator[str]:
         if word.pattern and attribute.string and not re.fullmatch(word.pattern, attribute.string, re.ASCII):
             yield f"{name}: {attribute.string!r} does not match {word.pattern}"
     for word in ATTRIBUTES:
-        if word.always and word.on in (On.ALL, kind_of_device) and word.name not in device.attributes:
+        if word.always in (On.ALL, kind_of_device) and word.name not in device.attributes:
             yield f"{word.name}: missing; every device of this type carries it"
     if vocabulary.DRIVER_VERSION in device.attributes and vocabulary.DRIVER_VERSION_TEXT not in device.attributes:
         yield f"{vocabulary.DRIVER_VERSION_TEXT}: missing; it stands beside {vocabulary.DRIVER_VERSION}"

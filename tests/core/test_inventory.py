@@ -7,13 +7,19 @@ from itertools import combinations
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from driver.core import fencing, health, inventory, specification
+from driver.core import fencing, health, inventory, slicing, specification
+from driver.core.offering import Mode, Offer, Own
 from driver.model import vocabulary as words
-from driver.model.devices import Accelerator, Fabric, Failure
+from driver.model.devices import Accelerator, Fabric, Failure, Snapshot
 from driver.model.health import HealthEvent, Severity
+from driver.model.passthrough import Function, Group, View
+from driver.model.sharing import Strategy
 from driver.model.slices import Device, DeviceAttribute
 from tests.fakes.hardware import GIBIBYTE, accelerator, link, mesh, partition, snapshot
+from tests.fakes.partitionable import ADDRESS, DYNAMIC, carve, h100, machine, own
 
 
 def publish(*devices: Accelerator) -> list[Device]:
@@ -244,3 +250,181 @@ def test_an_entry_is_found_by_its_name() -> None:
     result = inventory.build(snapshot(accelerator()))
     assert result.find("gpu-0000-1a-00-0") is result.entries[0]
     assert result.find("gpu-0000-1b-00-0") is None
+
+
+def names(*devices: Accelerator, offer: Offer = DYNAMIC) -> list[str]:
+    return [entry.name for entry in inventory.build(snapshot(*devices), None, offer).entries]
+
+
+def test_partitions_that_could_be_made_are_devices_without_an_identity() -> None:
+    result = inventory.build(snapshot(h100()), None, DYNAMIC)
+    entry = result.find("gpu-0000-1a-00-0-2g-20gb-4")
+    assert entry is not None
+    assert words.UUID not in entry.device.attributes
+    assert strings(entry.device)[words.PARENT_UUID] == f"GPU-{ADDRESS}"
+    assert entry.device.capacity[words.COPY_ENGINES].value == "2"
+    assert entry.partition is not None
+    assert entry.partition.uuid is None
+    assert all(specification.check(entry.device) == () for entry in result.entries)
+
+
+def test_the_whole_device_draws_all_counters_and_each_partition_its_own() -> None:
+    result = inventory.build(snapshot(h100(), accelerator("0000:1b:00.0")), None, DYNAMIC)
+    (counter_set,) = result.counter_sets
+    whole = result.find("gpu-0000-1a-00-0")
+    part = result.find("gpu-0000-1a-00-0-3g-40gb-4")
+    plain = result.find("gpu-0000-1b-00-0")
+    assert whole is not None
+    assert part is not None
+    assert plain is not None
+    assert counter_set.name == "gpu-0000-1a-00-0"
+    assert [draw.counters for draw in whole.device.consumes_counters] == [counter_set.counters]
+    (draw,) = part.device.consumes_counters
+    assert draw.counter_set == counter_set.name
+    slices = [name for name in draw.counters if name.startswith("memory-slice")]
+    assert slices == [f"memory-slice-{number}" for number in (4, 5, 6, 7)]
+    assert plain.device.consumes_counters == (), "a device alone on its hardware excludes nothing"
+
+
+def test_what_is_published_does_not_change_when_a_partition_of_ours_is_made() -> None:
+    before = inventory.build(snapshot(h100()), None, DYNAMIC)
+    device = carve(h100(), ("2g.20gb", 4), ("1g.10gb", 0))
+    offer = Offer(Mode.DYNAMIC, owned=own(device, ("2g.20gb", 4), ("1g.10gb", 0)))
+    after = inventory.build(snapshot(device), None, offer)
+    assert [entry.device for entry in after.entries] == [entry.device for entry in before.entries]
+    assert after.counter_sets == before.counter_sets
+    made = {entry.name: entry.partition.uuid for entry in after.entries if entry.partition and entry.partition.uuid}
+    assert made == {"gpu-0000-1a-00-0-2g-20gb-4": "MIG-2g.20gb-4", "gpu-0000-1a-00-0-1g-10gb-0": "MIG-1g.10gb-0"}
+
+
+def test_a_fault_of_a_partition_of_ours_taints_it_and_no_other() -> None:
+    device = carve(h100(), ("2g.20gb", 4))
+    event = HealthEvent(ADDRESS, "xid-43", Severity.UNHEALTHY, "stopped", 5.0, partition_uuid="MIG-2g.20gb-4")
+    state = health.fold(health.HealthState(), event)
+    result = inventory.build(snapshot(device), state, Offer(Mode.DYNAMIC, owned=own(device, ("2g.20gb", 4))))
+    assert [entry.name for entry in result.entries if entry.device.taints] == ["gpu-0000-1a-00-0-2g-20gb-4"]
+
+
+def test_a_foreign_partition_is_published_as_itself() -> None:
+    result = inventory.build(snapshot(carve(h100(), ("2g.20gb", 4))), None, DYNAMIC)
+    entry = result.find("gpu-0000-1a-00-0-2g-20gb-4")
+    assert entry is not None
+    assert strings(entry.device)[words.UUID] == "MIG-2g.20gb-4"
+    assert entry.device.consumes_counters == ()
+    assert result.find("gpu-0000-1a-00-0") is None
+    (counter_set,) = result.counter_sets
+    assert not {"memory-slice-4", "memory-slice-5"} & counter_set.counters.keys()
+
+
+def test_a_device_that_is_left_with_one_possibility_has_no_counters() -> None:
+    device = carve(h100(), ("4g.40gb", 0), ("2g.20gb", 4))
+    result = inventory.build(snapshot(device), None, Offer(Mode.DYNAMIC, frozenset({"1g.20gb"})))
+    (left,) = [entry for entry in result.entries if entry.partition and entry.partition.uuid is None]
+    assert (left.name, left.device.consumes_counters) == ("gpu-0000-1a-00-0-1g-20gb-6", ())
+    assert result.counter_sets == ()
+
+
+def test_a_profile_that_no_device_has_is_told_once_with_the_one_that_was_meant() -> None:
+    offer = Offer(Mode.DYNAMIC, frozenset({"1g.10gb", "2g.2Ogb"}))
+    result = inventory.build(snapshot(h100(), h100("0000:1b:00.0")), None, offer)
+    (failure,) = result.omitted
+    assert (failure.where, failure.part) == ("node (partitions)", "partitions")
+    assert failure.reason.startswith(
+        "no device here has the profile '2g.2Ogb' (2g.20gb was probably meant); there are "
+    )
+    assert inventory.build(snapshot(accelerator()), None, offer).omitted == (), "nothing could be partitioned anyway"
+
+
+def test_two_devices_at_one_address_are_counted_once() -> None:
+    result = inventory.build(snapshot(h100(), dataclasses.replace(h100(), uuid="GPU-b", index=1)), None, DYNAMIC)
+    assert len(result.entries) == len({entry.name for entry in result.entries}) == 26
+    assert [failure.reason for failure in result.omitted] == [
+        f"GPU-b would have the name gpu-0000-1a-00-0, which GPU-{ADDRESS} already has"
+    ]
+
+
+def view(address: str) -> View:
+    """Return a kernel that can pass the device at an address through."""
+    return View(loaded=True, groups={address: Group("7", (Function(address, 0x030200, driver="vendor"),))})
+
+
+def test_a_device_for_virtual_machines_takes_what_its_host_twin_takes() -> None:
+    result = inventory.build(snapshot(h100()), None, Offer(Mode.DYNAMIC, view=view(ADDRESS)))
+    whole, twin = result.entries[-2:]
+    assert (whole.name, twin.name) == ("gpu-0000-1a-00-0", "vfio-0000-1a-00-0")
+    assert twin.device.consumes_counters == whole.device.consumes_counters != ()
+    assert twin.accelerator == whole.accelerator
+
+
+def test_a_device_that_is_offered_twice_has_counters_though_it_cannot_be_partitioned() -> None:
+    result = inventory.build(snapshot(accelerator()), None, Offer(view=view(ADDRESS)))
+    whole, twin = result.entries
+    assert whole.device.consumes_counters == twin.device.consumes_counters
+    assert [made.counters.keys() for made in result.counter_sets] == [{"memory-slice-0", "multiprocessors"}]
+
+
+def test_why_a_device_cannot_be_passed_through_is_told_of_that_part_only() -> None:
+    result = inventory.build(snapshot(accelerator()), None, Offer(view=View(loaded=True)))
+    assert [entry.name for entry in result.entries] == ["gpu-0000-1a-00-0"]
+    (failure,) = result.omitted
+    assert failure.where == f"{ADDRESS} (pass-through)"
+
+
+def test_shares_are_made_of_every_device_that_can_be_shared() -> None:
+    result = inventory.build(snapshot(h100()), None, Offer(Mode.DYNAMIC, view=view(ADDRESS), shares=Strategy.MPS))
+    *others, twin = result.entries
+    assert all(entry.device.allow_multiple_allocations for entry in others)
+    assert all(entry.device.consumes_counters for entry in others)
+    assert not twin.device.allow_multiple_allocations
+    assert all(specification.check(entry.device) == () for entry in result.entries)
+
+
+def test_sixteen_devices_have_their_counters_in_two_slices_and_sixty_four_devices_in_each_other() -> None:
+    found = machine("hgx-h100-16")
+    result = inventory.build(found, None, DYNAMIC)
+    laid_out = slicing.layout([entry.device for entry in result.entries], result.counter_sets)
+    assert laid_out.withheld == ()
+    assert [len(content.shared_counters) for content in laid_out.contents] == [8, 8] + [0] * 7
+    assert [len(content.devices) for content in laid_out.contents] == [0, 0] + [64] * 6 + [32]
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> tuple[Snapshot, Offer]:
+    """Return a machine of a few devices in any state, and an offer for it."""
+    devices = []
+    owned: set[Own] = set()
+    for number in range(draw(st.integers(1, 3))):
+        device = h100(f"0000:{number + 1:02x}:00.0")
+        if draw(st.booleans()):
+            device = dataclasses.replace(device, partition_fault="GPU requires reset")
+        if draw(st.booleans()):
+            parts = draw(st.sampled_from([(), (("1g.10gb", 6),), (("2g.20gb", 2), ("3g.40gb", 4)), (("7g.80gb", 0),)]))
+            device = carve(device, *parts)
+            owned |= own(device, *parts[: draw(st.integers(0, len(parts)))])
+        devices.append(device)
+    profiles = draw(st.sampled_from([frozenset(), frozenset({"1g.10gb", "3g.40gb"}), frozenset({"none"})]))
+    mode = draw(st.sampled_from(Mode))
+    seen = view(devices[0].pci_address) if draw(st.booleans()) else None
+    return snapshot(*devices), Offer(mode, profiles, frozenset(owned), seen)
+
+
+@given(offers())
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_offered_is_offered_once_and_can_be_had(given_offer: tuple[Snapshot, Offer]) -> None:
+    result = inventory.build(given_offer[0], None, given_offer[1])
+    devices = [entry.device for entry in result.entries]
+    laid_out = slicing.layout(devices, result.counter_sets)
+    assert laid_out.withheld == ()
+    assert len({device.name for device in devices}) == len(devices)
+    sets = {made.name: made.counters for made in result.counter_sets}
+    drawn = [draw for device in devices for draw in device.consumes_counters]
+    assert {draw.counter_set for draw in drawn} == sets.keys(), "a set from which nothing is drawn costs for nothing"
+    for draw in drawn:
+        for name, counter in draw.counters.items():
+            assert int(counter.value) <= int(sets[draw.counter_set][name].value)
+    for device in devices:
+        assert specification.check(device) == ()
+    silent = {entry.accelerator.pci_address for entry in result.entries} ^ {
+        device.pci_address for device in given_offer[0].accelerators
+    }
+    assert silent <= {failure.pci_address for failure in result.omitted}, "who offers nothing says why"

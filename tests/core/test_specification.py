@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from driver import vendors
-from driver.core import health, specification
+from driver.core import counting, health, specification
 from driver.model import vocabulary
 from driver.model.slices import Device
 
@@ -57,8 +57,24 @@ def test_the_document_has_the_version_of_the_code() -> None:
 
 
 def test_the_document_lists_the_attributes_of_the_code() -> None:
-    documented = [(qualify(name), kind, on, always == "yes") for name, kind, on, always, _ in read_table("Attributes")]
-    assert documented == [(word.name, word.kind.value, word.on.value, word.always) for word in specification.ATTRIBUTES]
+    documented = [(qualify(name), kind, on, always) for name, kind, on, always, _ in read_table("Attributes")]
+    assert documented == [
+        (word.name, word.kind.value, word.on.value, say_always(word)) for word in specification.ATTRIBUTES
+    ]
+
+
+def say_always(word: specification.Word) -> str:
+    if word.always is None:
+        return "no"
+    return "yes" if word.always is word.on else word.always.value
+
+
+def test_the_document_lists_the_counters_of_the_code() -> None:
+    rows = read_table("Counters")
+    assert rows[0][0].startswith(f"`{counting.SLICE}-0`, `{counting.SLICE}-1`")
+    assert {row[0].strip("`"): qualify(row[1]) for row in rows[1:]} == {
+        counter: f"{vocabulary.DOMAIN}/{capacity}" for counter, capacity in counting.ENGINES.items()
+    }
 
 
 def test_the_document_lists_the_capacities_of_the_code() -> None:
@@ -79,7 +95,7 @@ def test_the_document_says_where_each_value_comes_from_for_each_vendor() -> None
     assert [qualify(row[0]) for row in rows] == names
     for name, *sources, omitted in rows:
         assert all(sources), name
-        always = next((word.always for word in specification.ATTRIBUTES if word.name == qualify(name)), False)
+        always = any(word.always is word.on for word in specification.ATTRIBUTES if word.name == qualify(name))
         assert (omitted == "never") is always, name
 
 
