@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from driver.contract import Target
-from driver.core import configs, naming
+from driver.core import naming, shares
+from driver.core.configuring import ruling
 from driver.model import vocabulary
 from driver.model.claims import Allocation, AllocationResult, ResourceClaim
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
 from driver.model.prepared import CLAIM_UID, PARTITION, ClaimRef, Phase, PreparedDevice, Record, Step
+from driver.model.sharing import Sharing
 from driver.model.slices import DeviceAttribute
 
 
@@ -41,7 +43,10 @@ class Grant:
     """True only if every request that has it asked for admin access: then the device is not held."""
     requests: tuple[str, ...]
     """As allocated: `request` or `request/subrequest`."""
-    configurations: Mapping[str, configs.Configuration] = field(default_factory=dict)
+    sharing: Sharing | None = None
+    """What configuration and the share say; None: nothing."""
+    consumed_capacity: Mapping[str, str] = field(default_factory=dict)
+    """What a share takes of the device, as allocated."""
 
     @property
     def main_requests(self) -> tuple[str, ...]:
@@ -49,9 +54,17 @@ class Grant:
         return tuple(dict.fromkeys(request.partition("/")[0] for request in self.requests))
 
     def aim(self, claim: str) -> Target:
-        """Return what the vendor needs to know; `claim` is the UID."""
-        entry = self.entry
-        return Target(entry.name, entry.accelerator, entry.partition, self.admin_access, self.share_id, claim)
+        """Return what the vendor needs to know; `claim` is the UID.
+
+        A partition that is published without its UUID is made by a step. The inventory may be a little old: whether it
+        is there just now, its vendor sees for itself.
+        """
+        part = self.entry.partition
+        if part is not None and vocabulary.UUID not in self.entry.device.attributes:
+            part = replace(part, uuid=None)
+        return Target(
+            self.entry.name, self.entry.accelerator, part, self.admin_access, self.share_id, claim, self.sharing
+        )
 
 
 def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: Place) -> tuple[Grant, ...]:
@@ -62,7 +75,12 @@ def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: 
     """
     allocation = _check_identity(ref, claim)
     ours = [result for result in allocation.devices.results if result.driver == place.driver]
-    grants = _merge(_grant(result, allocation, place) for result in ours)
+    if not ours:
+        return ()
+    entries = [_locate(result, place) for result in ours]
+    given = [_describe(result, entry) for result, entry in zip(ours, entries, strict=True)]
+    configured = ruling.find_sharing(allocation.devices.config, place.driver, given)
+    grants = _merge(_grant(*each) for each in zip(ours, entries, configured, strict=True))
     for grant in grants:
         _refuse_busy(grant, [record for record in records if record.uid != ref.uid], place.inventory)
     return grants
@@ -74,7 +92,14 @@ def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
     Raises `NotFound` if one of them is gone.
     """
     return tuple(
-        Grant(_find(held.device, held.requests, place), held.share_id, held.admin_access, held.requests)
+        Grant(
+            entry=_find(held.device, held.requests, place),
+            share_id=held.share_id,
+            admin_access=held.admin_access,
+            requests=held.requests,
+            sharing=shares.recall(held),
+            consumed_capacity=held.consumed_capacity,
+        )
         for held in record.devices
     )
 
@@ -131,15 +156,27 @@ def _check_identity(ref: ClaimRef, claim: ResourceClaim) -> Allocation:
     return claim.status.allocation
 
 
-def _grant(result: AllocationResult, allocation: Allocation, place: Place) -> Grant:
+def _locate(result: AllocationResult, place: Place) -> Entry:
     if result.pool != place.pool:
         raise InvalidInput(f"request {result.request}: pool", result.pool, f"{place.pool}, the pool of this node")
+    return _find(result.device, (result.request,), place)
+
+
+def _describe(result: AllocationResult, entry: Entry) -> ruling.Given:
+    """Return what configuration needs to know of a device; the UUID as it is published."""
+    kind = entry.device.attributes.get(vocabulary.TYPE)
+    uuid = entry.device.attributes.get(vocabulary.UUID)
+    return ruling.Given(result, (kind and kind.string) or "", uuid.string if uuid else None)
+
+
+def _grant(result: AllocationResult, entry: Entry, configured: Sharing | None) -> Grant:
     return Grant(
-        entry=_find(result.device, (result.request,), place),
+        entry=entry,
         share_id=result.share_id,
         admin_access=bool(result.admin_access),
         requests=(result.request,),
-        configurations=configs.rule(allocation.devices.config, place.driver, result),
+        sharing=shares.decide_sharing(entry.device, result, configured),
+        consumed_capacity=result.consumed_capacity,
     )
 
 
@@ -163,12 +200,17 @@ def _merge(grants: Iterable[Grant]) -> tuple[Grant, ...]:
 
 
 def _join(first: Grant, second: Grant) -> Grant:
-    return Grant(
-        entry=first.entry,
-        share_id=first.share_id,
+    if first.sharing and second.sharing and first.sharing != second.sharing:
+        raise InvalidInput(
+            f"request {second.requests[0]}: configuration of {second.entry.name}: sharing",
+            second.sharing.strategy.value,
+            f"the same as for request {first.requests[0]}, which was given the same device",
+        )
+    return replace(
+        first,
         admin_access=first.admin_access and second.admin_access,
         requests=first.requests + second.requests,
-        configurations={**first.configurations, **second.configurations},
+        sharing=first.sharing or second.sharing,
     )
 
 

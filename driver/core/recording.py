@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from driver.core import cdi
+from driver.core import cdi, shares
 from driver.core.metadata import RequestMetadata
 from driver.core.preparing import Grant, Place
 from driver.model.prepared import ClaimRef, Phase, Preparation, PreparedDevice, Record, Step
@@ -44,6 +44,9 @@ def draft(
                 cdi_device_ids=ids + extra,
                 share_id=grant.share_id,
                 admin_access=grant.admin_access,
+                consumed_capacity=dict(grant.consumed_capacity),
+                sharing=grant.sharing.strategy.value if grant.sharing else "",
+                limits=shares.note_limits(grant.sharing),
             )
             for grant, ids, extra in zip(grants, spec.ids, mounts, strict=True)
         ),

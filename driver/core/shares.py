@@ -42,6 +42,9 @@ _LEAST: Final = {
     vocabulary.SHARE: Quantity(NANO),
 }
 """What is shared out, and the least of it that one claim can have."""
+_INTERVAL: Final = "interval"
+_THREADS: Final = "activeThreadPercentage"
+_MEMORY: Final = "pinnedMemoryBytes"
 _ENTRIES: Final = vocabulary.ENTRIES_PER_DEVICE - 1
 """One is left for `allocator`, which is added when the device is published (`fencing`)."""
 _NOT_COUNTED: Final = CapacityPolicy(default="0")
@@ -144,6 +147,31 @@ def find_excess(device: Device, held: Iterable[PreparedDevice], wanted: Mapping[
         if asked > left:
             return f"{name.rpartition('/')[2]} {asked} is wanted and {left} is left"
     return ""
+
+
+def note_limits(sharing: Sharing | None) -> dict[str, str]:
+    """Return what a record has to remember of how a device is shared, beside the strategy."""
+    if sharing is None:
+        return {}
+    known = {
+        _INTERVAL: sharing.interval and sharing.interval.value,
+        _THREADS: sharing.active_thread_percentage,
+        _MEMORY: sharing.pinned_memory_bytes,
+    }
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def recall(held: PreparedDevice) -> Sharing | None:
+    """Return how a prepared device is shared, from its record."""
+    if not held.sharing:
+        return None
+    limits = held.limits
+    return Sharing(
+        Strategy(held.sharing),
+        interval=Interval(limits[_INTERVAL]) if _INTERVAL in limits else None,
+        active_thread_percentage=int(limits[_THREADS]) if _THREADS in limits else None,
+        pinned_memory_bytes=int(limits[_MEMORY]) if _MEMORY in limits else None,
+    )
 
 
 def is_enforced(sharing: Sharing) -> bool:

@@ -123,6 +123,8 @@ class PreparedDevice(Frozen, frozen=True):
     """What a share takes of the device, as allocated."""
     sharing: str = ""
     """Value of the `Strategy` that was set up; empty: none."""
+    limits: dict[str, str] = {}
+    """What else is set up of `Sharing`, so that it is the same after a boot."""
 
 
 class Record(Frozen, frozen=True):

@@ -41,8 +41,8 @@ class Neutral(Executor, Protocol):
     def takes(self, target: Target) -> bool:
         """Say whether it serves this device."""
 
-    def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
-        """As `contract.Steps`, for the devices that it takes."""
+    def plan(self, targets: Sequence[Target], held: Sequence[Step]) -> tuple[Step, ...]:
+        """As `contract.Steps`, for the devices that it takes; `held` are the steps of all claims."""
 
     def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """As `contract.Vendor`, for the devices that it takes."""
@@ -60,11 +60,13 @@ class Hardware:
     def plan(self, ledger: Ledger, uid: str, targets: Sequence[Target]) -> tuple[Step, ...]:
         """Return the steps that a claim needs, those of other claims as they stand there.
 
-        Changes nothing. Raises what vendors do, and `StepContested` if another claim needs the hardware otherwise.
+        Vendors plan first, also for the devices that others serve then (power, modes). Changes nothing. Raises what they
+        do, and `StepContested` if another claim needs the hardware otherwise.
         """
-        planned: list[Step] = []
-        for server, own in self._divide(targets):
-            planned += server.plan(own) if isinstance(server, Steps) else ()
+        planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []
+        for server in self._neutral:
+            own = [target for target in targets if server.takes(target)]
+            planned += server.plan(own, [step for record in ledger.all() for step in record.steps]) if own else ()
         return stepping.share(planned, uid, ledger.all(), self._boot_id) if planned else ()
 
     def describe(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
-from driver.core import preparing
+from driver.core import preparing, recording
 from driver.core.preparing import Grant, Place
-from driver.model.claims import AllocationResult, ClaimStatus
-from driver.model.devices import Failure
+from driver.model import vocabulary
+from driver.model.claims import AllocationConfiguration, AllocationResult, ClaimStatus
+from driver.model.devices import Failure, Partition
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
-from driver.model.prepared import Phase, PreparedDevice, Record
+from driver.model.prepared import PARTITION, ContainerEdits, Phase, Preparation, PreparedDevice, Record, Step
+from driver.model.sharing import Interval, Sharing, Strategy
 from tests.fakes.bench import (
     BOOT,
     DRIVER,
@@ -114,9 +118,103 @@ def test_configuration_is_checked() -> None:
         )
 
 
-def test_configuration_that_is_for_no_device_of_ours_is_not_looked_at() -> None:
-    entry = opaque(b"{}", "nic")
-    assert preparing.plan(ref("u1"), claim("u1", result(device(1)), config=[entry]), (), place())
+@pytest.mark.parametrize("driver", ["nic.example.com", DRIVER])
+def test_configuration_is_not_looked_at_if_no_device_or_no_word_of_it_is_ours(driver: str) -> None:
+    foreign = result("eth0", "nic", driver="nic.example.com", pool="elsewhere")
+    entry = opaque(b"{}", driver=driver)
+    results = (foreign,) if driver == DRIVER else (result(device(1)),)
+    assert len(preparing.plan(ref("u1"), claim("u1", *results, config=[entry]), (), place())) == (driver != DRIVER)
+
+
+# How devices are shared
+
+
+def gpu_config(sharing: str, *requests: str, source: str = "FromClaim") -> AllocationConfiguration:
+    text = f'{{"apiVersion":"config.accel-dra.dev/v1alpha1","kind":"GpuConfig","sharing":{sharing}}}'
+    return opaque(text.encode(), *requests, source=source)
+
+
+SLICING = '{"strategy":"TimeSlicing","timeSlicing":{"interval":"Long"}}'
+MPS = '{"strategy":"MPS","mps":{"activeThreadPercentage":50,"pinnedMemoryLimit":"4Gi"}}'
+LIMITED = Sharing(Strategy.MPS, active_thread_percentage=50, pinned_memory_bytes=4 << 30)
+
+
+def configured(*entries: AllocationConfiguration, results: tuple[AllocationResult, ...] = ()) -> tuple[Grant, ...]:
+    made = claim("u1", *(results or (result(device(1), "a"), result(device(2), "b"))), config=entries)
+    return preparing.plan(ref("u1"), made, (), place())
+
+
+def test_each_device_is_shared_as_the_last_word_about_its_request_says() -> None:
+    first, second = configured(gpu_config(SLICING, source="FromClass"), gpu_config(MPS, "b"))
+    assert first.sharing == Sharing(Strategy.TIME_SLICING, interval=Interval.LONG)
+    assert second.sharing == second.aim("u1").sharing == LIMITED
+
+
+def test_without_configuration_nothing_is_shared() -> None:
+    assert [grant.sharing for grant in configured()] == [None, None]
+
+
+def test_a_device_given_to_two_requests_is_shared_as_one_of_them_says() -> None:
+    results = (result(device(1), "a"), result(device(1), "b"))
+    (grant,) = configured(gpu_config(MPS, "b"), results=results)
+    assert grant.sharing == LIMITED
+
+
+def test_a_device_given_to_two_requests_cannot_be_shared_in_two_ways() -> None:
+    results = (result(device(1), "a"), result(device(1), "b"))
+    with pytest.raises(InvalidInput, match=r"request b: .*'MPS' is not allowed; allowed: the same as for request a"):
+        configured(gpu_config(SLICING, "a"), gpu_config(MPS, "b"), results=results)
+
+
+def test_a_record_knows_how_its_devices_are_shared() -> None:
+    grants = configured(gpu_config(SLICING, "a"), gpu_config(MPS, "b"))
+    record = recording.draft(ref("u1"), place(), grants, Preparation(ContainerEdits(), {}), (), BOOT)
+    again = preparing.plan_again(record, place())
+    assert [grant.sharing for grant in again] == [grant.sharing for grant in grants]
+    assert again == grants
+
+
+def test_what_a_share_takes_is_remembered() -> None:
+    consumed = {"accel-dra.dev/share": "20"}
+    given = result(device(1), shareID="s1", consumedCapacity=consumed)
+    grants = configured(results=(given,))
+    record = recording.draft(ref("u1"), place(), grants, Preparation(ContainerEdits(), {}), (), BOOT)
+    assert record.devices[0].consumed_capacity == consumed
+    assert preparing.plan_again(record, place())[0].consumed_capacity == consumed
+
+
+# Partitions that are made
+
+
+def test_a_partition_that_is_published_without_its_uuid_has_to_be_made() -> None:
+    """Also if it is there just now: the inventory may be older than its end."""
+    entry = next(entry for entry in PARTED.entries if entry.name == PART)
+    unnamed = {name: value for name, value in entry.device.attributes.items() if name != vocabulary.UUID}
+    possible = replace(entry, device=msgspec.structs.replace(entry.device, attributes=unnamed))
+    made, static = (Grant(each, None, admin_access=False, requests=("gpu",)) for each in (possible, entry))
+    assert made.aim("u1").partition == partition_without_uuid()
+    assert static.aim("u1").partition == partition(0)
+
+
+def partition_without_uuid() -> Partition:
+    return replace(partition(0), uuid=None)
+
+
+def test_what_a_step_has_learnt_goes_into_the_grant() -> None:
+    grants = plan(result(PART), result(device(1)), where=place(PARTED))
+    arguments = {"pciAddress": "0000:02:00.0", "profile": "1g.10gb", "placement": "0"}
+    steps = [
+        Step(name=PARTITION, arguments=arguments, facts={"uuid": "MIG-new"}),
+        Step(name=PARTITION, arguments={**arguments, "placement": "3"}, facts={"uuid": "MIG-other"}),
+        Step(name="hold", arguments=arguments, facts={"uuid": "none"}),
+    ]
+    learnt, whole = preparing.learn(grants, steps)
+    assert learnt.entry.device.attributes[vocabulary.UUID].string == "MIG-new"
+    assert learnt.entry.partition is not None
+    assert learnt.entry.partition.uuid == "MIG-new"
+    assert list(learnt.entry.device.attributes) == sorted(learnt.entry.device.attributes)
+    assert whole == grants[1]
+    assert preparing.learn(grants, ()) == grants
 
 
 # Who holds what

@@ -305,3 +305,25 @@ def test_engines_are_not_used_up_by_who_does_not_ask_for_them() -> None:
     assert shared(multiprocessors=132).capacity[vocabulary.MULTIPROCESSORS].request_policy == CapacityPolicy(
         default="0"
     )
+
+
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        None,
+        Sharing(),
+        Sharing(Strategy.TIME_SLICING),
+        Sharing(Strategy.TIME_SLICING, interval=Interval.SHORT),
+        Sharing(Strategy.MPS, active_thread_percentage=7),
+        Sharing(Strategy.MPS, active_thread_percentage=100, pinned_memory_bytes=0),
+    ],
+)
+def test_a_record_recalls_how_a_device_is_shared(sharing: Sharing | None) -> None:
+    held = PreparedDevice(
+        requests=("gpu",),
+        pool="node-a",
+        device="gpu-0",
+        sharing=sharing.strategy.value if sharing else "",
+        limits=shares.note_limits(sharing),
+    )
+    assert shares.recall(held) == sharing
