@@ -60,7 +60,7 @@ class Hardware:
     def plan(self, ledger: Ledger, uid: str, targets: Sequence[Target]) -> tuple[Step, ...]:
         """Return the steps that a claim needs, those of other claims as they stand there.
 
-        Vendors plan first, also for the devices that others serve then (power, modes). Changes nothing. Raises what they
+        Vendors plan first, also for devices that others serve then (power, modes). Changes nothing. Raises what they
         do, and `StepContested` if another claim needs the hardware otherwise.
         """
         planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []
