@@ -24,9 +24,11 @@ def name_accelerator(accelerator: Accelerator) -> str:
 def name_partition(accelerator: Accelerator, partition: Partition) -> str:
     """Return the name of a partition: `1g.10gb` at 3 is `gpu-0000-1a-00-0-1g-10gb-3`.
 
-    A partition that owns only some of the compute slices of its memory share also carries its subplacement.
+    A partition that owns only some of the compute slices of its memory share also carries its subplacement. `-me`, as
+    NVIDIA names one without media engines, is spelt out, because `+me` and `-me` would be one name: `1g-24gb-no-me`.
     """
-    parts = [f"{accelerator.type}-{accelerator.pci_address}", partition.profile, str(partition.placement)]
+    profile = partition.profile.replace("-", "-no-")
+    parts = [f"{accelerator.type}-{accelerator.pci_address}", profile, str(partition.placement)]
     if partition.subplacement is not None:
         parts.append(str(partition.subplacement))
     return _label("-".join(parts))

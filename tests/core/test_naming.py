@@ -66,3 +66,12 @@ def test_a_name_that_is_too_long_stays_a_label_and_stays_distinct() -> None:
     }
     assert len(names) == 3
     assert all(LABEL.fullmatch(name) for name in names)
+
+
+def test_partitions_with_and_without_media_engines_are_told_apart() -> None:
+    """`1g.24gb+me` and `1g.24gb-me` stand beside each other on one GPU (RTX PRO 6000)."""
+    names = [
+        naming.name_partition(accelerator(), partition(f"1g.24gb{end}", 3)) for end in ("", "+me", "-me", "+me.all")
+    ]
+    ends = [name.removeprefix("gpu-0000-1a-00-0-1g-24gb") for name in names]
+    assert ends == ["-3", "-me-3", "-no-me-3", "-me-all-3"]

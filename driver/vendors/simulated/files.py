@@ -42,7 +42,7 @@ class LinkKind(File, frozen=True):
 
 
 class Profile(File, frozen=True):
-    """One shape of partition. `size` in memory slices (of eight), `placements` the first slices it may start at."""
+    """One shape of partition. `size` in memory slices (often of eight), `placements`: at which of them it may begin."""
 
     memory_mib: Positive = msgspec.field(name="memoryMiB")
     multiprocessors: Positive

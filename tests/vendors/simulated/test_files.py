@@ -27,6 +27,46 @@ def with_device(**fields: object) -> dict[str, object]:
     return {"driverVersion": "580.126.09", "devices": [device, other]}
 
 
+COUNTS = {
+    "a100-40gb": (7, 1, 4, 3, 2, 1, 1),
+    "a100-80gb": (7, 1, 4, 3, 2, 1, 1),
+    "h100-80gb": (7, 1, 4, 3, 2, 1, 1),
+    "h200-141gb": (7, 1, 4, 3, 2, 1, 1),
+    "b200": (7, 1, 4, 3, 2, 1, 1),
+    "gb200": (7, 1, 4, 3, 2, 1, 1),
+    "rtx-pro-6000": (4, 1, 4, 1, 4, 2, 2, 1, 2, 1, 1),
+}
+"""How many instances of each profile `nvidia-smi mig -lgip` says there can be, in the order of its list."""
+ENGINES = ("multiprocessors", "copy_engines", "decoders", "encoders", "jpeg_engines", "ofa_engines")
+
+
+def count_slices(model: files.Model) -> int:
+    """The memory slices of a device: what its largest profile takes."""
+    return max(profile.size for profile in model.profiles.values())
+
+
+def count_instances(model: files.Model, profile: files.Profile) -> int:
+    """How many fit, by place and by engine."""
+    by_place = len([place for place in profile.placements if place % profile.size == profile.placements[0]])
+    by_engine = [
+        max(getattr(other, engine) for other in model.profiles.values()) // getattr(profile, engine)
+        for engine in ENGINES
+        if getattr(profile, engine)
+    ]
+    return min([by_place, *map(int, by_engine)])
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_as_many_instances_fit_as_the_hardware_says(name: str) -> None:
+    model = files.read_model(name)
+    counts = tuple(count_instances(model, profile) for profile in model.profiles.values())
+    assert dict(zip(model.profiles, counts, strict=True)) == dict(zip(model.profiles, COUNTS[name], strict=True))
+
+
+def test_every_model_that_can_be_partitioned_is_counted() -> None:
+    assert {name for name in MODELS if files.read_model(name).profiles} == set(COUNTS)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_that_ships_is_consistent(name: str) -> None:
     model = files.read_model(name)
@@ -34,7 +74,7 @@ def test_a_model_that_ships_is_consistent(name: str) -> None:
         assert profile.memory_mib <= (model.memory_mib or 0), profile_name
         assert profile.multiprocessors <= (model.multiprocessors or 0), profile_name
         assert profile.placements, profile_name
-        assert all(placement + profile.size <= 8 for placement in profile.placements), profile_name
+        assert all(placement + profile.size <= count_slices(model) for placement in profile.placements), profile_name
         slices, _, memory = profile_name.partition("g.")
         assert 1 <= int(slices) <= 7
         gigabytes = float(memory.split("gb")[0])
