@@ -4,7 +4,7 @@ It promises what the contract promises and is called from several threads at a t
 It must not know claims, slices or CDI documents. Options: `node` (name of a node that ships with the driver, or path
 of a JSON file, read again whenever it changes), `seed` (tells apart the devices of nodes with the same file) and
 `health` (path of a file with one health event a line; events are read as they are appended). What steps do stands in
-modules of their own: `partitions`, and power, which is a few lines, here.
+modules of their own, `partitions` and `sharing`; power, which is a few lines, here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from driver.model.errors import InvalidInput, StepFailed, Unavailable
 from driver.model.health import HealthEvent
 from driver.model.prepared import PARTITION, PARTITION_MODE, ContainerEdits, DeviceNode, Preparation, Step
 
-from . import faults, files, hardware
+from . import faults, files, hardware, sharing
 from .instances import Instances
 from .partitions import Partitions
+from .sharing import Sharer
 
 NAME: Final = str(__package__).rpartition(".")[2]
 """The folder's own name, so that a copy under another name needs no edit."""
@@ -32,18 +33,18 @@ POWER_ON: Final = "power-on"
 SECONDS_BETWEEN_LOOKS: Final = 0.2
 
 
-def create(roots: Roots, options: Mapping[str, str], runner: Runner) -> Simulated:  # noqa: ARG001 - has no daemons yet
+def create(roots: Roots, options: Mapping[str, str], runner: Runner) -> Simulated:
     """Return the vendor for a machine. Raises `InvalidInput` for an unknown option or node."""
     for option in options:
         if option not in OPTIONS:
             raise InvalidInput("vendor option", option, ", ".join(OPTIONS))
-    return Simulated(roots, options)
+    return Simulated(roots, options, runner)
 
 
 class Simulated:
     """Vendor, Steps and Health over one node file."""
 
-    def __init__(self, roots: Roots, options: Mapping[str, str]) -> None:
+    def __init__(self, roots: Roots, options: Mapping[str, str], runner: Runner) -> None:
         self._path = files.find_node(options.get("node", "hgx-h100"))
         self._seed = options.get("seed", self._path.stem)
         self._health = Path(options["health"]) if "health" in options else None
@@ -52,6 +53,7 @@ class Simulated:
         self.instances = Instances(state / "instances", Path(roots.proc_root, "sys/kernel/random/boot_id"))
         """What stands for the vendor's library, for tests that act as an administrator."""
         self._partitions = Partitions(self.instances, state / "begun")
+        self._sharer = Sharer(NAME, state, runner)
         self._seen: tuple[bytes, hardware.Hardware] | None = None
 
     @property
@@ -78,22 +80,26 @@ class Simulated:
         prefix = NAME.upper().replace("-", "_")
         return Preparation(
             common=ContainerEdits(env=(f"{prefix}_DRIVER_VERSION={look.snapshot.driver_version}",)),
-            devices={
-                target.key: _edits(target, prefix, self._partitions.find_uuid(target, look.chips, done))
-                for target in targets
-            },
+            devices={target.key: self._edit(target, prefix, look, done) for target in targets},
         )
 
+    def _edit(self, target: Target, prefix: str, look: hardware.Hardware, done: Sequence[Step]) -> ContainerEdits:
+        edits = _edits(target, prefix, self._partitions.find_uuid(target, look.chips, done))
+        shared = self._sharer.edit(target)
+        return ContainerEdits(env=edits.env + shared.env, device_nodes=edits.device_nodes, mounts=shared.mounts)
+
     def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
-        """Return the steps that power devices on and make partitions; for a claim that only looks on, none."""
+        """Return the steps that power devices on, make partitions and share; for a claim that only looks on, none."""
         look = self.look()
         steps = [_power_on(target) for target in targets if look.managed_power and not target.admin_access]
         for target in targets:
             steps += (step for step in self._partitions.plan(target, look.chips) if step not in steps)
-        return tuple(steps)
+        return (*steps, *self._sharer.plan(targets))
 
     def run(self, step: Step, done: Sequence[Step]) -> Step:  # noqa: ARG002 - one does not depend on the other
         """Do a step, or find it done. Raises `StepFailed` or `StepRefused`."""
+        if step.name in sharing.STEPS:
+            return self._sharer.run(step)
         look = self.look()
         if step.name == PARTITION_MODE:
             return self._partitions.run_mode(step, look.chips)
@@ -103,7 +109,9 @@ class Simulated:
 
     def undo(self, step: Step) -> None:
         """Undo a step, or find it undone."""
-        if step.name == PARTITION_MODE:
+        if step.name in sharing.STEPS:
+            self._sharer.undo(step)
+        elif step.name == PARTITION_MODE:
             self._partitions.undo_mode(step, self.look().chips)
         elif step.name == PARTITION:
             self._partitions.undo(step, self.look().chips)
