@@ -35,7 +35,7 @@ class Bench:
 
     def daemon(self, script: str, name: str = "mps", ready: Callable[[], str] | None = None, **more: object) -> Daemon:
         """Return a daemon that runs a shell script in the bench's folder, ready at once unless told otherwise."""
-        options: dict[str, object] = {"environment": {"HERE": str(self.root)}, "ready_seconds": 5.0} | more
+        options: dict[str, object] = {"environment": {"HERE": str(self.root)}, "ready_seconds": 40.0} | more
         return Daemon(name, ("sh", "-c", script), ready=ready or (lambda: ""), **options)  # type: ignore[arg-type]
 
     def file(self, name: str) -> Path:

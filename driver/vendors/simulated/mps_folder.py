@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 MEBIBYTE: Final = 1024 * 1024
-SECONDS: Final = 2.0
+SECONDS: Final = 5.0
 """For one conversation with a daemon on the same machine."""
 ALL: Final = 100
 _DESCRIPTORS: Final = "/proc/self/fd"

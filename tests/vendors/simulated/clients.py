@@ -14,7 +14,7 @@ class Client:
     def __init__(self, pipe: Path, pid: int = 1) -> None:
         self._pid = pid
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(10)
+        self._socket.settimeout(40)
         folder = os.open(pipe, os.O_PATH)
         try:
             self._socket.connect(f"/proc/self/fd/{folder}/control")

@@ -95,13 +95,13 @@ def test_nonsense_of_one_client_disturbs_no_other(folder: Folder) -> None:
 
 def test_it_quits_and_takes_its_socket_with_it(folder: Folder, process: subprocess.Popen[str]) -> None:
     assert folder.ask(["quit"]) == ["ok"]
-    assert process.wait(10) == 0
+    assert process.wait(40) == 0
     assert list(folder.pipe.iterdir()) == []
 
 
 def test_it_ends_when_its_folder_is_removed(folder: Folder, process: subprocess.Popen[str]) -> None:
     folder.remove()
-    assert process.wait(10) == 0
+    assert process.wait(40) == 0
 
 
 @pytest.mark.usefixtures("process")
