@@ -100,7 +100,7 @@ def describe(whole: Device, accelerator: Accelerator) -> Device:
     capacity = {name: value for name, value in whole.capacity.items() if name == vocabulary.MEMORY}
     return msgspec.structs.replace(
         whole,
-        name=naming.name_accelerator(dataclasses.replace(accelerator, type=vocabulary.TYPE_VFIO)),
+        name=_name_twin(accelerator),
         attributes=dict(sorted(attributes.items())),
         capacity=capacity,
     )
@@ -110,6 +110,11 @@ def is_twin(device: Device) -> bool:
     """Say whether a published device is the pass-through twin of a whole one."""
     kind = device.attributes.get(vocabulary.TYPE)
     return kind is not None and kind.string == vocabulary.TYPE_VFIO
+
+
+def is_aimed_at_twin(target: Target) -> bool:
+    """Say whether a target is the twin of a device, and not the device itself."""
+    return target.accelerator.type != vocabulary.TYPE_VFIO and target.name == _name_twin(target.accelerator)
 
 
 def plan(
@@ -199,6 +204,10 @@ def keep(snapshot: Snapshot | None, steps: Iterable[Step], view: View) -> Snapsh
         accelerators=tuple(sorted((*snapshot.accelerators, *missing), key=_place)),
         failures=tuple(failure for failure in snapshot.failures if failure.pci_address not in away),
     )
+
+
+def _name_twin(accelerator: Accelerator) -> str:
+    return naming.name_accelerator(dataclasses.replace(accelerator, type=vocabulary.TYPE_VFIO))
 
 
 def _place(accelerator: Accelerator) -> tuple[int, str]:

@@ -7,6 +7,7 @@ repeat, an unprepare and a restart need, without the API server and without the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from driver.core import cdi, shares
 from driver.core.metadata import RequestMetadata
 from driver.core.preparing import Grant, Place
 from driver.model.prepared import ClaimRef, Phase, Preparation, PreparedDevice, Record, Step
+
+_JSON: Final = ("[", "{")
 
 
 def draft(
@@ -83,8 +86,9 @@ def interrupted(record: Record) -> Record:
 
 
 def describe(step: Step) -> str:
-    """Return what a step is about, for people: `pciAddress 0000:1a:00.0, profile 1g.10gb, …`."""
-    return ", ".join(f"{name} {value}" for name, value in (step.arguments | step.facts).items() if value)
+    """Return what a step is about, for people: `pciAddress 0000:1a:00.0, profile 1g.10gb, …`; no JSON in facts."""
+    said = (step.arguments | step.facts).items()
+    return ", ".join(f"{name} {value}" for name, value in said if value and not value.startswith(_JSON))
 
 
 def _assign(grants: Sequence[Grant], metadata: Sequence[RequestMetadata]) -> list[tuple[str, ...]]:

@@ -39,6 +39,7 @@ from driver.model.prepared import (
     Record,
     Step,
 )
+from driver.node.hardware import Neutral
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.settings import Settings
 from driver.state import record_files
@@ -219,6 +220,8 @@ class Bench:
     """Added to the clock by waiting."""
     reach: Callable[[str, str], ResourceClaim] | None = None
     """What claims are read with, if not simply with `fetch`."""
+    neutral: Sequence[Neutral] = ()
+    """Who stands in for the vendor."""
     stopping: bool = False
     """Whether waiting ends at once because the plugin is being stopped."""
 
@@ -294,7 +297,7 @@ class Bench:
 
     def open(self, settings: Settings | None = None) -> Preparer:
         """Return a preparer as a freshly started plugin has it, not recovered yet."""
-        return open_preparer(settings or self.settings, self.vendor, self.outside(), self.disk)
+        return open_preparer(settings or self.settings, self.vendor, self.outside(), self.disk, self.neutral)
 
     def records(self) -> list[Record]:
         """Return the records on disk."""
