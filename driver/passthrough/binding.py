@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,25 +28,34 @@ _GLANCE: Final = 0.02
 in the background does it a little later."""
 _PAUSE: Final = 0.2
 """Seconds between looks whether a device is still in use."""
-_PROBE_SECONDS: Final = 2.0
-"""How long that little may be."""
-_LOOK_SECONDS: Final = 0.5
-"""How long a look waits for a device that is being bound or unbound."""
-_SECONDS: Final = 10.0
-"""How long each change may take: a large GPU is torn down and set up in 1 to 3 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long is waited for what, in seconds."""
+
+    change: float = 10.0
+    """For each change of a driver: a large GPU is torn down and set up in 1 to 3 s."""
+    probe: float = 2.0
+    """For a driver that binds a device in the background."""
+    idle: float = 5.0
+    """For the last process that has a device open."""
+    look: float = 0.5
+    """In a look, for a device that is being bound or unbound."""
 
 
 class Passthrough:
     """The PCI devices of one machine. Methods may be called from several threads, for one device from one at a time."""
 
     def __init__(
-        self, sys_root: str, proc_root: str, *, kernel: Kernel | None = None, seconds: float = _SECONDS
+        self, sys_root: str, proc_root: str, *, kernel: Kernel | None = None, limits: Limits | None = None
     ) -> None:
-        """`seconds`: how long each change of a device may take."""
+        """Only tests give `kernel` and `limits`."""
         self._bus = Bus(sys_root)
         self._proc_root = proc_root
         self._kernel = kernel or Kernel()
-        self._patience = Patience(seconds)
+        self._limits = limits or Limits()
+        self._patience = Patience(self._limits.change)
 
     def look(self, addresses: Iterable[str]) -> View:
         """Return what there is for these devices now. Never raises."""
@@ -99,7 +108,7 @@ class Passthrough:
 
     def _read_override(self, function: Function) -> Function:
         try:
-            override = self._override(function.address, _LOOK_SECONDS)
+            override = self._override(function.address, self._limits.look)
         except StillBusy:
             return replace(function, settled=False)
         except OSError:  # it has just gone
@@ -135,7 +144,7 @@ class Passthrough:
 
     def _find_holder(self, formers: Sequence[Former], uses: Collection[str]) -> str:
         """Return who has a device open that is still with its former driver, if that does not end in a little while."""
-        end = time.monotonic() + self._patience.seconds / 2
+        end = time.monotonic() + self._limits.idle
         while self._bus.driver(formers[0].address) != DRIVER:
             holder = find_holder(self._proc_root, uses)
             if not holder:
@@ -220,7 +229,7 @@ class Passthrough:
 
     def _settle_on(self, address: str, driver: str | None) -> str | None:
         """Return the driver of a function once it is the wanted one, or after a while whichever it is."""
-        end = time.monotonic() + min(_PROBE_SECONDS, self._patience.seconds)
+        end = time.monotonic() + self._limits.probe
         while (found := self._bus.driver(address)) != driver and time.monotonic() < end:
             time.sleep(_GLANCE)
         return found

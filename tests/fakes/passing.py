@@ -9,7 +9,7 @@ from driver.contract import Target
 from driver.core import passthrough
 from driver.model.passthrough import DRIVER
 from driver.model.prepared import Step
-from driver.passthrough.binding import Passthrough
+from driver.passthrough.binding import Limits, Passthrough
 from tests.fakes.hardware import accelerator, snapshot
 from tests.fakes.pci import AUDIO, BRIDGE, FakeKernel, Machine
 
@@ -35,9 +35,10 @@ class Site:
         self.kernel = FakeKernel(self.machine)
         self.passthrough = self.open()
 
-    def open(self, seconds: float = 0.1) -> Passthrough:
-        """Return what another process of the plugin has."""
-        return Passthrough(str(self.machine.root), str(self.proc), kernel=self.kernel, seconds=seconds)
+    def open(self, change: float = 20, idle: float = 0.05) -> Passthrough:
+        """Return what another process of the plugin has, with these limits in seconds."""
+        limits = Limits(change=change, probe=0.05, idle=idle, look=min(change, 0.5))
+        return Passthrough(str(self.machine.root), str(self.proc), kernel=self.kernel, limits=limits)
 
     def plan(self, address: str = ONE) -> Step:
         """Return the step for one of the accelerators."""

@@ -137,6 +137,7 @@ class Machine:
         """Bind a function, and make the device nodes of vfio-pci in its class folders."""
         folder = self.device(address)
         swap_link(folder / "driver", self.pci / "drivers" / driver)
+        swap_link(self.pci / "drivers" / driver / address, folder.resolve())
         if driver == DRIVER:
             group = folder / "iommu_group"
             if group.exists() and self.makes_nodes:
@@ -145,6 +146,7 @@ class Machine:
     def unbind(self, address: str) -> None:
         """Take a function from its driver."""
         folder = self.device(address)
+        (self.pci / "drivers" / (self.driver(address) or "none") / address).unlink(missing_ok=True)
         (folder / "driver").unlink(missing_ok=True)
         group = folder / "iommu_group"
         if group.exists() and not any(self.driver(path.name) == DRIVER for path in (group / "devices").iterdir()):

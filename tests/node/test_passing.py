@@ -16,7 +16,7 @@ from driver.model.passthrough import DRIVER
 from driver.model.prepared import PrepareAnswer, Step
 from driver.node.passing import Passing
 from driver.node.preparer import Preparer
-from driver.passthrough.binding import Passthrough
+from driver.passthrough.binding import Limits, Passthrough
 from tests.fakes.bench import DRIVER as NAME
 from tests.fakes.bench import (
     Bench,
@@ -53,7 +53,9 @@ class Site:
     def start(self) -> Preparer:
         """Start a new process of the plugin, which recovers what the last one has left."""
         proc = str(self.bench.root / "proc")
-        binding = Passthrough(str(self.machine.root), proc, kernel=self.kernel, seconds=0.1)
+        binding = Passthrough(
+            str(self.machine.root), proc, kernel=self.kernel, limits=Limits(change=20, probe=0.05, idle=0.05)
+        )
         self.bench.neutral = (Passing(binding, self.bench.vendor, lambda: self.bench.inventory, self.steps),)
         self.preparer = self.bench.open()
         self.preparer.recover()

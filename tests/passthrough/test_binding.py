@@ -17,6 +17,9 @@ from driver.passthrough.binding import Passthrough
 from tests.fakes.passing import HANDED_OVER, ONE, ORIGINAL, PORT, SOUND, TWO, Site
 from tests.fakes.pci import AUDIO, BRIDGE
 
+BRIEF = 0.5
+"""Seconds that a kernel is given which does not answer."""
+
 
 class Rig(Site):
     """With what tests look at."""
@@ -206,7 +209,7 @@ def test_a_process_that_ends_soon_is_waited_for(rig: Rig) -> None:
     rig.open_file(4711, "/dev/gpu0")
     ending = threading.Timer(0.05, rig.end, [4711])
     ending.start()
-    rig.open(seconds=20).run(step)
+    rig.open(idle=20).run(step)
     ending.join()
     assert rig.machine.state() == HANDED_OVER
 
@@ -223,9 +226,10 @@ def test_a_device_in_use_that_the_kernel_waits_for_is_given_back_once_it_is_free
     """The kernel goes on taking it, whatever we do: undoing has to come after that, also in another process."""
     step = rig.plan()
     free = rig.kernel.in_use[ONE] = threading.Event()
+    rig.passthrough = rig.open(change=BRIEF)
     rig.fail(
         step,
-        f"{ONE} is in use: the kernel has not managed to take {ONE} from gpud within 0.1 s, and is still at it",
+        f"{ONE} is in use: the kernel has not managed to take {ONE} from gpud within 0.5 s, and is still at it",
     )
     busy = f"{ONE} is in use: the kernel is still taking it from gpud"
     rig.refuse_to_undo(step, busy)
@@ -233,10 +237,10 @@ def test_a_device_in_use_that_the_kernel_waits_for_is_given_back_once_it_is_free
     group = rig.passthrough.look([ONE]).groups[ONE]
     assert group is not None
     assert [each.settled for each in group.functions] == [True, False, True]
-    rig.passthrough = rig.open()
+    rig.passthrough = rig.open(change=BRIEF)
     rig.refuse_to_undo(step, busy)
     free.set()
-    rig.open(seconds=5).undo(step)
+    rig.open().undo(step)
     assert rig.machine.state() == ORIGINAL
 
 
@@ -244,11 +248,12 @@ def test_a_virtual_machine_that_still_has_the_device_keeps_it_until_it_ends(rig:
     step = rig.plan()
     rig.passthrough.run(step)
     free = rig.kernel.in_use[ONE] = threading.Event()
-    why = f"{ONE} is in use: the kernel has not managed to take {ONE} from vfio-pci within 0.1 s, and is still at it"
+    rig.passthrough = rig.open(change=BRIEF)
+    why = f"{ONE} is in use: the kernel has not managed to take {ONE} from vfio-pci within 0.5 s, and is still at it"
     rig.refuse_to_undo(step, why)
     assert rig.machine.state()[SOUND] == ORIGINAL[SOUND], "the others are given back"
     free.set()
-    rig.open(seconds=5).undo(step)
+    rig.open().undo(step)
     assert rig.machine.state() == ORIGINAL
 
 
@@ -330,7 +335,7 @@ def test_no_device_node_is_a_failure(rig: Rig) -> None:
 
 def test_two_devices_are_handed_over_at_the_same_time(rig: Rig) -> None:
     steps = [rig.plan(ONE), rig.plan(TWO)]
-    patient = rig.open(seconds=5)
+    patient = rig.open()
     for act in (patient.run, patient.undo):
         threads = [threading.Thread(target=call(act, step)) for step in steps]
         for thread in threads:

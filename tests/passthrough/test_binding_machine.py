@@ -21,7 +21,7 @@ from driver.model.devices import Snapshot
 from driver.model.errors import StepFailed, StepRefused
 from driver.model.passthrough import DRIVER
 from driver.model.prepared import Step
-from driver.passthrough.binding import Passthrough
+from driver.passthrough.binding import Limits, Passthrough
 from tests.fakes.hardware import accelerator, snapshot
 from tests.fakes.pci import AUDIO, FakeKernel, Machine
 
@@ -29,6 +29,8 @@ GPUS = ("0000:1a:00.0", "0000:2a:00.0", "0000:3a:00.0", "0000:4a:00.0", "0000:4b
 SOUND = "0000:1a:00.1"
 GROUPS = dict(zip(GPUS, ("10", "20", "30", "40", "40"), strict=True))
 NATIVE = {**dict.fromkeys(GPUS, "gpud"), SOUND: "sound"}
+
+LIMITS = Limits(change=20, probe=0.02)
 
 gpus = st.sampled_from(GPUS)
 faults = st.sampled_from([None, None, "unbind", "drivers_probe", "bind", "driver_override"])
@@ -65,7 +67,7 @@ class Passing(RuleBasedStateMachine):
     def restart(self) -> None:
         """Begin a new process of the plugin; nothing that an earlier one held in memory is left."""
         self.kernel = FakeKernel(self.machine, die=crash)
-        self.passthrough = Passthrough(str(self.machine.root), "/nothing", kernel=self.kernel, seconds=0.02)
+        self.passthrough = Passthrough(str(self.machine.root), "/nothing", kernel=self.kernel, limits=LIMITS)
 
     def functions(self, address: str) -> list[str]:
         return [address, SOUND] if address == GPUS[0] else [address]

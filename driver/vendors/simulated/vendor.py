@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from driver.contract import Roots, Runner, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, StepFailed, Unavailable
 from driver.model.health import HealthEvent
+from driver.model.passthrough import DRIVER
 from driver.model.prepared import PARTITION, PARTITION_MODE, ContainerEdits, DeviceNode, Preparation, Step
 
 from . import faults, files, hardware, sharing
@@ -48,6 +50,7 @@ class Simulated:
         self._path = files.find_node(options.get("node", "hgx-h100"))
         self._seed = options.get("seed", self._path.stem)
         self._health = Path(options["health"]) if "health" in options else None
+        self._away = Path(roots.sys_root, "bus", "pci", "drivers", DRIVER)
         state = Path(roots.state_root) / NAME
         self._power = state / "power"
         self.instances = Instances(state / "instances", Path(roots.proc_root, "sys/kernel/random/boot_id"))
@@ -62,17 +65,22 @@ class Simulated:
         return NAME
 
     def fingerprint(self) -> str:
-        """Return a text that changes when the node file or a partition does; `absent` while there is no file."""
+        """Return a text that changes when the node file, a partition or the driver of a device does.
+
+        `absent` while there is no file.
+        """
         try:
             content = files.read(self._path)
         except Unavailable:
             return "absent"
-        return hashlib.sha256(content + self.instances.fingerprint().encode()).hexdigest()
+        changes = f"{self.instances.fingerprint()} {self._list_away()}"
+        return hashlib.sha256(content + changes.encode()).hexdigest()
 
     def snapshot(self) -> Snapshot:
         """Return the hardware as it is now. Raises `Unavailable` (no file) or `InvalidInput` (bad file)."""
         look = self.look()
-        return self._partitions.show(look.snapshot, look.chips)
+        shown, away = self._partitions.show(look.snapshot, look.chips), self._list_away()
+        return replace(shown, accelerators=tuple(each for each in shown.accelerators if each.pci_address not in away))
 
     def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """Return a device node and a variable for each device."""
@@ -143,6 +151,13 @@ class Simulated:
             yield from events[read if read <= len(events) else 0 :]  # a file that got shorter was begun anew
             read = len(events)
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _list_away(self) -> list[str]:
+        """Return the addresses of what virtual machines have: no library lists a device that its driver has not."""
+        try:
+            return sorted(path.name for path in self._away.iterdir())
+        except OSError:  # the kernel has no such driver
+            return []
 
     def look(self) -> hardware.Hardware:
         """Return what the node file says, without what was changed since. For tests that act as an administrator."""

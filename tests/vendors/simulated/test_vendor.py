@@ -43,6 +43,21 @@ def test_unknown_options_and_nodes_are_refused(tmp_path: Path) -> None:
         create(tmp_path, node="t5")
 
 
+def test_a_device_that_a_virtual_machine_has_is_not_seen(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    vendor = vendors.load("simulated", roots, {"node": "hgx-h100"})
+    address = vendor.snapshot().accelerators[2].pci_address
+    before = vendor.fingerprint()
+    taken = Path(roots.sys_root, "bus/pci/drivers/vfio-pci", address)
+    taken.mkdir(parents=True)
+    assert vendor.fingerprint() != before
+    assert len(vendor.snapshot().accelerators) == 7
+    assert address not in [each.pci_address for each in vendor.snapshot().accelerators]
+    taken.rmdir()
+    assert vendor.fingerprint() == before
+    assert len(vendor.snapshot().accelerators) == 8
+
+
 def test_devices_come_and_go_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "node.json"
     vendor = create(tmp_path, node=str(path))
