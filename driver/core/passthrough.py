@@ -87,7 +87,7 @@ def decide(snapshot: Snapshot, view: View, bound: Collection[str] = ()) -> Verdi
             continue
         reason = "" if address in bound else _explain(accelerator, snapshot, view)
         if reason:
-            omitted.append(Failure(address, accelerator.index, f"it cannot be passed through: {reason}"))
+            omitted.append(Failure(address, accelerator.index, reason))
         else:
             offered.add(address)
     return Verdict(frozenset(offered), tuple(omitted))
