@@ -1,7 +1,7 @@
 """Serves the pass-through twins of devices in the place of their vendor. Given to `preparer` and `scanner` by `app`.
 
-Twins are decided on in `core.passthrough` and handed over by `driver.passthrough`; here the two meet the vendor, who is
-still asked for what a whole device needs before it is taken away from it. It keeps nothing itself.
+Twins are decided on in `core.passthrough` and handed over by `driver.passthrough`; here the two meet the vendor, who
+knows through which device nodes a device is used until it is taken away. It keeps nothing itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from driver.contract import Steps, Target, Vendor
+from driver.contract import Target, Vendor
 from driver.core import passthrough
 from driver.model.devices import Inventory, Snapshot
 from driver.model.errors import Unavailable
@@ -23,18 +23,11 @@ _NAMES: Final = frozenset({STEP})
 class Passing:
     """What `node.hardware` asks of whoever stands in for the vendor (`Neutral`)."""
 
-    def __init__(
-        self,
-        binding: Passthrough,
-        vendor: Vendor,
-        inventory: Callable[[], Inventory | None],
-        steps: Callable[[], Iterable[Step]],
-    ) -> None:
-        """`inventory` is the latest look at the hardware, `steps` are those of all records."""
+    def __init__(self, binding: Passthrough, vendor: Vendor, inventory: Callable[[], Inventory | None]) -> None:
+        """`inventory` is the latest look at the hardware."""
         self._binding = binding
         self._vendor = vendor
         self._inventory = inventory
-        self._steps = steps
 
     @property
     def names(self) -> frozenset[str]:
@@ -50,28 +43,25 @@ class Passing:
         seen = {each.pci_address for each in snapshot.accelerators} if snapshot else set[str]()
         return self._binding.look(sorted(seen | passthrough.list_bound(steps)))
 
-    def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
-        """Return what the vendor wants done for whole devices, then the handing over. Changes nothing.
+    def plan(self, targets: Sequence[Target], held: Sequence[Step]) -> tuple[Step, ...]:
+        """Return the steps that hand the devices over. Changes nothing.
 
         Raises `StepRefused` with the reason why a device cannot be had, and what vendors raise.
         """
-        found, steps = self._inventory(), tuple(self._steps())
+        found = self._inventory()
         if found is None:
             raise Unavailable("the devices of this node are not known yet: their driver is not loaded")
-        view = self.look(found.snapshot, steps)
-        bound = passthrough.list_bound(steps)
-        own = self._vendor.plan(targets) if isinstance(self._vendor, Steps) else ()
-        handed_over = [
+        view, bound = self.look(found.snapshot, held), passthrough.list_bound(held)
+        return tuple(
             passthrough.plan(
                 target,
                 found.snapshot,
                 view,
-                steps=steps,
+                steps=held,
                 nodes=() if target.accelerator.pci_address in bound else self._list_nodes(target),
             )
             for target in targets
-        ]
-        return (*own, *handed_over)
+        )
 
     def prepare(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """Return what containers get of devices that were handed over."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ import pytest
 from driver.core import passthrough
 from driver.model.devices import Entry, Inventory
 from driver.model.passthrough import DRIVER
-from driver.model.prepared import PrepareAnswer, Step
+from driver.model.prepared import PrepareAnswer
 from driver.node.passing import Passing
 from driver.node.preparer import Preparer
 from driver.passthrough.binding import Limits, Passthrough
@@ -56,13 +55,10 @@ class Site:
         binding = Passthrough(
             str(self.machine.root), proc, kernel=self.kernel, limits=Limits(change=20, probe=0.05, idle=0.05)
         )
-        self.bench.neutral = (Passing(binding, self.bench.vendor, lambda: self.bench.inventory, self.steps),)
+        self.bench.neutral = (Passing(binding, self.bench.vendor, lambda: self.bench.inventory),)
         self.preparer = self.bench.open()
         self.preparer.recover()
         return self.preparer
-
-    def steps(self) -> Iterable[Step]:
-        return [step for record in self.bench.records() for step in record.steps]
 
     def prepare(self, uid: str, *devices: str, admin_access: bool = False) -> PrepareAnswer:
         results = [result(name, f"r{number}", adminAccess=admin_access) for number, name in enumerate(devices)]
