@@ -23,8 +23,7 @@ from driver.model.prepared import PARTITION, PARTITION_MODE, Step
 from .hardware import describe
 from .instances import FIXED, Chip, Gpu, Instance, InstanceError, Instances, Layout
 
-_ON: Final = "enabled"
-_OFF: Final = "disabled"
+_WORDS: Final = {True: "on", False: "off"}
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -57,58 +56,50 @@ class Partitions:
         return replace(snapshot, accelerators=tuple(accelerators), failures=tuple(failures))
 
     def plan(self, target: Target, chips: Mapping[str, Chip]) -> tuple[Step, ...]:
-        """Return the steps that make the partition of a target, none if it needs none.
+        """Return the steps that make the partition of a target, or a device whole again; none if nothing is to do.
 
-        Raises `Unsupported` if its accelerator cannot have partitions now, `InvalidInput` if it has no such place.
+        Raises `Unsupported` if its accelerator cannot be had so now, `InvalidInput` if it has no such place.
         """
         part, address = target.partition, target.accelerator.pci_address
-        if part is None or part.uuid is not None or target.admin_access:
+        if target.admin_access or (part is not None and part.uuid is not None):
             return ()
         chip = chips.get(address)
-        if chip is None:
+        if chip is None and part is not None:
             raise Unsupported(f"{target.name}: {address} is not there or cannot be partitioned")
-        _check_place(chip, part)
+        if chip is None:
+            return ()
         layout = self.instances.look(chip)
-        if not layout.partitioned and layout.fault is not None:
-            raise Unsupported(f"{target.name}: {address} is not in partition mode, and {layout.fault}")
-        place = {"pciAddress": address, "profile": part.profile, "placement": str(part.placement)}
-        present = " ".join(each.uuid for each in layout.instances if each.uuid)
-        mode = {"before": _ON if layout.partitioned else _OFF}
-        return (
-            Step(
-                name=PARTITION_MODE,
-                arguments={"pciAddress": address},
-                facts=mode,
-                key=f"{PARTITION_MODE}/{address}",
-            ),
-            Step(
-                name=PARTITION,
-                arguments=place,
-                facts={"present": present, "claim": target.claim},
-                key="/".join((PARTITION, *place.values())),
-            ),
-        )
+        if layout.fault is not None and layout.partitioned != (part is not None):
+            state = "in partition mode" if layout.partitioned else "not in partition mode"
+            raise Unsupported(f"{target.name}: {address} is {state}, and {layout.fault}")
+        # Of several shares of a whole device each counts, also those that find it whole.
+        if part is None and not layout.partitioned and target.share_id is None:
+            return ()
+        mode = () if layout.fault is not None else (_plan_mode(address, layout, wanted=part is not None),)
+        return mode if part is None else (*mode, _plan_partition(target, chip, part, layout))
 
     def run_mode(self, step: Step, chips: Mapping[str, Chip]) -> Step:
-        """Switch partition mode on, or find it on."""
-        chip = _get_chip(step, chips)
-        layout = self.instances.look(chip)
-        if not layout.partitioned:
+        """Switch partition mode as a step says, or find it so."""
+        chip, wanted = _get_chip(step, chips), step.arguments["mode"] == _WORDS[True]
+        with _told(step), self.instances.open(chip) as gpu:
+            layout = gpu.look()
+            if layout.partitioned == wanted:
+                return step
             if layout.fault is not None:
                 raise StepRefused(step.name, layout.fault)
-            with _told(step), self.instances.open(chip) as gpu:
-                gpu.switch_mode(enabled=True)
+            if layout.instances:
+                raise StepRefused(step.name, f"{step.arguments['pciAddress']}: {layout.instances[0]} is in the way")
+            gpu.switch_mode(enabled=wanted)
         return step
 
     def undo_mode(self, step: Step, chips: Mapping[str, Chip]) -> None:
-        """Switch partition mode off if the step switched it on; not while there are partitions, which others made."""
-        chip = chips.get(step.arguments["pciAddress"])
-        if chip is None or step.facts.get("before") != _OFF:
+        """Switch partition mode back if the step switched it; not while there are partitions, which others made."""
+        chip, before = chips.get(step.arguments["pciAddress"]), step.facts["before"]
+        if chip is None or before == step.arguments["mode"]:
             return
         with _told(step), self.instances.open(chip) as gpu:
-            layout = gpu.look()
-            if layout.partitioned and not layout.instances:
-                gpu.switch_mode(enabled=False)
+            if not gpu.look().instances:
+                gpu.switch_mode(enabled=before == _WORDS[True])
 
     def run(self, step: Step, chips: Mapping[str, Chip]) -> Step:
         """Make a partition, go on where an earlier run was interrupted, or find it made."""
@@ -227,6 +218,26 @@ def _list_halves(accelerator: Accelerator, layout: Layout) -> Iterator[Failure]:
         if each.uuid is None:
             reason = f"GPU instance {each.number} has no compute instance: {each}"
             yield Failure(accelerator.pci_address, accelerator.index, reason)
+
+
+def _plan_mode(address: str, layout: Layout, *, wanted: bool) -> Step:
+    """Return the step that switches partition mode, or counts another claim in that needs it so."""
+    return Step(
+        name=PARTITION_MODE,
+        arguments={"pciAddress": address, "mode": _WORDS[wanted]},
+        facts={"before": _WORDS[layout.partitioned]},
+        key=f"{PARTITION_MODE}/{address}",
+    )
+
+
+def _plan_partition(target: Target, chip: Chip, part: Partition, layout: Layout) -> Step:
+    """Return the step that makes a partition. It has a key because several claims may have shares of the partition."""
+    _check_place(chip, part)
+    address = target.accelerator.pci_address
+    place = {"pciAddress": address, "profile": part.profile, "placement": str(part.placement)}
+    present = " ".join(each.uuid for each in layout.instances if each.uuid)
+    facts = {"present": present, "claim": target.claim}
+    return Step(name=PARTITION, arguments=place, facts=facts, key="/".join((PARTITION, *place.values())))
 
 
 def _check_place(chip: Chip, part: Partition) -> None:

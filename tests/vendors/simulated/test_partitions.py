@@ -50,6 +50,11 @@ class Site:
         target = Target(f"gpu-{profile}-{placement}", accelerator, part, admin_access=False, share_id=None, claim=claim)
         return replace(target, **changes)  # type: ignore[arg-type]
 
+    def aim_whole(self, **changes: object) -> Target:
+        device = self.create().look().snapshot.accelerators[0]
+        target = Target("gpu-0", device, None, admin_access=False, share_id=None, claim="claim-1")
+        return replace(target, **changes)  # type: ignore[arg-type]
+
     def list_partitions(self) -> list[str]:
         layout = self.create().instances.look(self.create().look().chips[ADDRESS])
         return [f"{each.profile.name}@{each.placement}" for each in layout.instances]
@@ -91,8 +96,8 @@ def test_the_steps_of_a_partition(site: Site) -> None:
     mode, part = site.create().plan([site.aim()])
     assert mode == Step(
         name="partition-mode",
-        arguments={"pciAddress": ADDRESS},
-        facts={"before": "enabled"},
+        arguments={"pciAddress": ADDRESS, "mode": "on"},
+        facts={"before": "on"},
         key=f"partition-mode/{ADDRESS}",
     )
     assert part == Step(
@@ -114,6 +119,14 @@ def test_two_shares_of_one_partition_are_made_once(site: Site) -> None:
     assert all(done[1].facts["uuid"] in each.env[0] for each in edits.values())
 
 
+def test_who_looks_on_sees_what_is_there(site: Site) -> None:
+    vendor = site.create()
+    watcher = site.aim(claim="claim-2", admin_access=True)
+    done = run(vendor, vendor.plan([site.aim()]))
+    assert vendor.plan([watcher]) == ()
+    assert done[-1].facts["uuid"] in vendor.prepare([watcher]).devices[watcher.key].env[0]
+
+
 def test_partitions_of_one_claim_on_one_device_switch_its_mode_once(site: Site) -> None:
     steps = site.create().plan([site.aim(), site.aim("3g.40gb", 4)])
     assert [step.name for step in steps] == ["partition-mode", "partition", "partition"]
@@ -123,7 +136,42 @@ def test_an_existing_partition_and_a_whole_device_need_no_steps(site: Site) -> N
     make_foreign(site, "1g.10gb", 6)
     vendor = site.create()
     device = vendor.snapshot().accelerators[0]
-    assert vendor.plan([site.aim(partition=device.partitions[0]), site.aim(partition=None)]) == ()
+    assert vendor.plan([site.aim(partition=device.partitions[0])]) == ()
+    site.write(model="t4")
+    assert vendor.plan([site.aim_whole()]) == ()
+
+
+def test_a_device_that_is_in_partition_mode_is_made_whole_and_given_back_as_it_was(site: Site) -> None:
+    site.write(partitions={})
+    vendor = site.create()
+    steps = vendor.plan([site.aim_whole()])
+    assert [(step.name, step.arguments["mode"], step.facts["before"]) for step in steps] == [
+        ("partition-mode", "off", "on")
+    ]
+    run(vendor, steps)
+    assert not vendor.snapshot().accelerators[0].partitioned
+    assert vendor.plan([site.aim_whole()]) == ()
+    undo(site.create(), steps)
+    assert vendor.snapshot().accelerators[0].partitioned
+
+
+def test_each_share_of_a_whole_device_keeps_it_whole(site: Site) -> None:
+    (step,) = site.create().plan([site.aim_whole(share_id="a")])
+    assert (step.arguments["mode"], step.facts["before"], step.key) == ("off", "off", f"partition-mode/{ADDRESS}")
+
+
+def test_a_device_with_partitions_of_others_does_not_become_whole(site: Site) -> None:
+    site.write(partitions={})
+    make_foreign(site, "1g.10gb", 2)
+    steps = site.create().plan([site.aim_whole()])
+    with pytest.raises(StepRefused, match=r"0000:1b:00\.0: 1g\.10gb at 2 \(MIG-.*\) is in the way"):
+        run(site.create(), steps)
+
+
+def test_a_device_that_cannot_leave_partition_mode_is_not_had_whole(site: Site) -> None:
+    site.write(model="a100-80gb", partitions={})
+    with pytest.raises(Unsupported, match=f"{ADDRESS} is in partition mode, and partition mode of this model"):
+        site.create().plan([site.aim_whole()])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +188,9 @@ def test_a_device_whose_mode_takes_a_reset_offers_no_partitions(site: Site) -> N
     with pytest.raises(Unsupported, match=f"{ADDRESS} is not in partition mode, and partition mode of this model"):
         site.create().plan([site.aim()])
     site.write(model="a100-80gb", partitions={})
-    run(site.create(), site.create().plan([site.aim()]))
+    (step,) = site.create().plan([site.aim()])
+    assert step.name == PARTITION, "the mode is as it must be and cannot be switched"
+    run(site.create(), [step])
     assert site.list_partitions() == ["1g.10gb@2"]
 
 
