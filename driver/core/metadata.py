@@ -14,11 +14,13 @@ from typing import Final
 
 import msgspec
 
-from driver.core import cdi
+from driver.core import cdi, shares
 from driver.core.preparing import Grant, Place
+from driver.model import quantities
 from driver.model.claims import POD_CLAIM_NAME_ANNOTATION, ResourceClaim
 from driver.model.prepared import ContainerEdits, Frozen, Mount
 from driver.model.slices import DeviceAttribute
+from driver.model.vocabulary import DOMAIN, MEMORY, SHARE
 
 API_VERSION: Final = "metadata.resource.k8s.io/v1alpha1"
 KIND: Final = "DeviceMetadata"
@@ -26,6 +28,12 @@ HOST_FOLDER: Final = "dra-device-metadata"
 """Below the plugin's data folder."""
 FILE_NAME: Final = "metadata.json"
 CONTAINER_FOLDER: Final = "/var/run/kubernetes.io/dra-device-attributes"
+
+SHARE_ID: Final = f"{DOMAIN}/shareID"
+"""Attributes of a share, beside those that are published of its device (docs/vocabulary.md, Shares)."""
+SHARE_MEMORY: Final = f"{DOMAIN}/shareMemory"
+SHARE_PERCENT: Final = f"{DOMAIN}/sharePercent"
+SHARE_ENFORCED: Final = f"{DOMAIN}/shareEnforced"
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -126,11 +134,27 @@ def _container_folder(claim: ResourceClaim) -> str:
     return f"{CONTAINER_FOLDER}/resourceclaims/{claim.metadata.name}"
 
 
+def _describe_device(grant: Grant) -> dict[str, DeviceAttribute]:
+    """Return what a container learns of a device: what is published, and of a share what it has of the device."""
+    published = grant.entry.device.attributes
+    if not grant.is_shared or grant.sharing is None:
+        return published
+    own = {
+        SHARE_ID: DeviceAttribute(string=grant.share_id),
+        SHARE_ENFORCED: DeviceAttribute(bool_=shares.is_enforced(grant.sharing)),
+    }
+    if MEMORY in grant.consumed_capacity:
+        own[SHARE_MEMORY] = DeviceAttribute(string=grant.consumed_capacity[MEMORY])
+    if SHARE in grant.consumed_capacity:
+        own[SHARE_PERCENT] = DeviceAttribute(int_=quantities.parse(grant.consumed_capacity[SHARE]).rounded_up)
+    return dict(sorted({**published, **own}.items()))
+
+
 def _document(claim: ResourceClaim, request: str, grants: Sequence[Grant], place: Place) -> bytes:
     """Return a stream of JSON documents, newest version first; there is one version so far."""
     meta = claim.metadata
     devices = tuple(
-        _Device(driver=place.driver, pool=place.pool, name=grant.entry.name, attributes=grant.entry.device.attributes)
+        _Device(driver=place.driver, pool=place.pool, name=grant.entry.name, attributes=_describe_device(grant))
         for grant in grants
         if request in grant.requests
     )

@@ -20,7 +20,7 @@ from driver.model.claims import Allocation, AllocationResult, ResourceClaim
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import Conflict, DeviceBusy, InvalidInput, NotFound
 from driver.model.prepared import CLAIM_UID, PARTITION, ClaimRef, Phase, PreparedDevice, Record, Step
-from driver.model.sharing import Sharing
+from driver.model.sharing import Sharing, Strategy
 from driver.model.slices import DeviceAttribute
 
 
@@ -47,6 +47,13 @@ class Grant:
     """What configuration and the share say; None: nothing."""
     consumed_capacity: Mapping[str, str] = field(default_factory=dict)
     """What a share takes of the device, as allocated."""
+
+    @property
+    def is_shared(self) -> bool:
+        """True if other claims may have shares of the device beside this one."""
+        if self.share_id is None or self.admin_access:
+            return False
+        return shares.leaves_room(self.entry.device, self.consumed_capacity)
 
     @property
     def main_requests(self) -> tuple[str, ...]:
@@ -81,8 +88,10 @@ def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: 
     given = [_describe(result, entry) for result, entry in zip(ours, entries, strict=True)]
     configured = ruling.find_sharing(allocation.devices.config, place.driver, given)
     grants = _merge(_grant(*each) for each in zip(ours, entries, configured, strict=True))
-    for grant in grants:
-        _refuse_busy(grant, [record for record in records if record.uid != ref.uid], place.inventory)
+    others = [record for record in records if record.uid != ref.uid]
+    for position, grant in enumerate(grants):
+        _refuse_busy(grant, others, place.inventory)
+        _refuse_crowded(grant, others, grants[:position])
     return grants
 
 
@@ -97,7 +106,7 @@ def plan_again(record: Record, place: Place) -> tuple[Grant, ...]:
             share_id=held.share_id,
             admin_access=held.admin_access,
             requests=held.requests,
-            sharing=shares.recall(held),
+            sharing=held.sharing,
             consumed_capacity=held.consumed_capacity,
         )
         for held in record.devices
@@ -225,6 +234,37 @@ def _refuse_busy(grant: Grant, records: Sequence[Record], inventory: Inventory) 
                 through = "" if held.device == device else f" (through {held.device})"
                 holder = str(ClaimRef(record.namespace, record.name, record.uid))
                 raise DeviceBusy(f"{device}{through}", holder)
+
+
+def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant]) -> None:
+    """Raise `DeviceBusy` if a share does not fit beside the others of its device: those of other claims, and `own`."""
+    if grant.share_id is None or grant.admin_access:
+        return
+    device = grant.entry.name
+    beside = [(record, held) for record in records for held in record.devices if _is_share(held, device)]
+    for record, held in beside:
+        if held.shared and grant.is_shared and _strategy(held.sharing) is not _strategy(grant.sharing):
+            why = f"it is shared by {_spell(held.sharing)} and not by {_spell(grant.sharing)} until that is released"
+            raise DeviceBusy(device, str(ClaimRef(record.namespace, record.name, record.uid)), why)
+    taken: list[Mapping[str, str]] = [held.consumed_capacity for _, held in beside]
+    taken += [each.consumed_capacity for each in own if each.entry.name == device and not each.admin_access]
+    excess = shares.find_excess(grant.entry.device, taken, grant.consumed_capacity)
+    if excess:
+        holders = dict.fromkeys(str(ClaimRef(record.namespace, record.name, record.uid)) for record, _ in beside)
+        raise DeviceBusy(device, " and ".join(holders) or "this request", excess)
+
+
+def _is_share(held: PreparedDevice, device: str) -> bool:
+    return held.device == device and held.share_id is not None and not held.admin_access
+
+
+def _strategy(sharing: Sharing | None) -> Strategy | None:
+    return None if sharing is None else sharing.strategy
+
+
+def _spell(sharing: Sharing | None) -> str:
+    strategy = _strategy(sharing)
+    return "nothing" if strategy is None else strategy.value
 
 
 def _excludes(held: PreparedDevice, grant: Grant, inventory: Inventory) -> bool:

@@ -28,9 +28,8 @@ def draft(
     boot_id: str,
 ) -> Record:
     """Return the record of a claim as it shall be when everything is done, but for its steps."""
-    spec = cdi.describe_claim(
-        place.driver, ref.uid, [(grant.entry.name, grant.share_id) for grant in grants], preparation
-    )
+    devices = [_hold(grant, place) for grant in grants]
+    spec = _describe_edits(place.driver, ref.uid, devices, preparation)
     mounts = _assign(grants, metadata)
     files = [*([spec.file] if spec.file else []), *(entry.spec for entry in metadata)]
     return Record(
@@ -40,18 +39,8 @@ def draft(
         phase=Phase.PREPARED,
         boot_id=boot_id,
         devices=tuple(
-            PreparedDevice(
-                requests=grant.main_requests,
-                pool=place.pool,
-                device=grant.entry.name,
-                cdi_device_ids=ids + extra,
-                share_id=grant.share_id,
-                admin_access=grant.admin_access,
-                consumed_capacity=dict(grant.consumed_capacity),
-                sharing=grant.sharing.strategy.value if grant.sharing else "",
-                limits=shares.note_limits(grant.sharing),
-            )
-            for grant, ids, extra in zip(grants, spec.ids, mounts, strict=True)
+            msgspec.structs.replace(held, cdi_device_ids=ids + extra)
+            for held, ids, extra in zip(devices, spec.ids, mounts, strict=True)
         ),
         cdi={file.name: msgspec.Raw(file.text) for file in files},
         metadata={entry.request: msgspec.Raw(entry.document.strip()) for entry in metadata},
@@ -63,8 +52,7 @@ def renew(record: Record, driver: str, preparation: Preparation, boot_id: str) -
 
     Its steps are those of before.
     """
-    devices = [(held.device, held.share_id) for held in record.devices]
-    spec = cdi.describe_claim(driver, record.uid, devices, preparation)
+    spec = _describe_edits(driver, record.uid, record.devices, preparation)
     mounted = {name: text for name, text in record.cdi.items() if name != cdi.name_file(driver, record.uid)}
     own = {spec.file.name: msgspec.Raw(spec.file.text)} if spec.file else {}
     return msgspec.structs.replace(record, boot_id=boot_id, cdi={**own, **mounted})
@@ -89,6 +77,26 @@ def describe(step: Step) -> str:
     """Return what a step is about, for people: `pciAddress 0000:1a:00.0, profile 1g.10gb, …`; no JSON in facts."""
     said = (step.arguments | step.facts).items()
     return ", ".join(f"{name} {value}" for name, value in said if value and not value.startswith(_JSON))
+
+
+def _hold(grant: Grant, place: Place) -> PreparedDevice:
+    return PreparedDevice(
+        requests=grant.main_requests,
+        pool=place.pool,
+        device=grant.entry.name,
+        share_id=grant.share_id,
+        admin_access=grant.admin_access,
+        consumed_capacity=dict(grant.consumed_capacity),
+        shared=grant.is_shared,
+        sharing=grant.sharing,
+    )
+
+
+def _describe_edits(
+    driver: str, uid: str, devices: Sequence[PreparedDevice], preparation: Preparation
+) -> cdi.ClaimSpec:
+    named = [(held.device, held.share_id) for held in devices]
+    return cdi.describe_claim(driver, uid, named, shares.announce(preparation, devices))
 
 
 def _assign(grants: Sequence[Grant], metadata: Sequence[RequestMetadata]) -> list[tuple[str, ...]]:

@@ -12,7 +12,6 @@ for a device with at least so much memory means the same on every node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -20,7 +19,7 @@ import msgspec
 from driver.model import quantities, vocabulary
 from driver.model.claims import AllocationResult
 from driver.model.errors import InvalidInput
-from driver.model.prepared import PreparedDevice
+from driver.model.prepared import ContainerEdits, Preparation, PreparedDevice
 from driver.model.quantities import NANO, Quantity
 from driver.model.sharing import Interval, Sharing, Strategy
 from driver.model.slices import CapacityPolicy, CapacityRange, Device, DeviceAttribute, DeviceCapacity
@@ -33,6 +32,8 @@ MEMORY_STEP: Final = 2**20
 LEAST_MEMORY: Final = 64 * MEMORY_STEP
 """Bytes. Less does not even hold the context that every process on a GPU has, and what is left over of a device after
 other shares must not look as if something could run there."""
+ENFORCED_VARIABLE: Final = "ACCEL_DRA_SHARE_ENFORCED"
+"""Environment variable of containers with a share: `true` or `false`."""
 WHOLE: Final = 100
 """`share` of a whole device: percent, because that is the unit in which MPS limits threads (1 to 100, no fractions)."""
 
@@ -42,9 +43,6 @@ _LEAST: Final = {
     vocabulary.SHARE: Quantity(NANO),
 }
 """What is shared out, and the least of it that one claim can have."""
-_INTERVAL: Final = "interval"
-_THREADS: Final = "activeThreadPercentage"
-_MEMORY: Final = "pinnedMemoryBytes"
 _ENTRIES: Final = vocabulary.ENTRIES_PER_DEVICE - 1
 """One is left for `allocator`, which is added when the device is published (`fencing`)."""
 _NOT_COUNTED: Final = CapacityPolicy(default="0")
@@ -130,10 +128,11 @@ def leaves_room(device: Device, consumed: Mapping[str, str]) -> bool:
     )
 
 
-def find_excess(device: Device, held: Iterable[PreparedDevice], wanted: Mapping[str, str]) -> str:
+def find_excess(device: Device, held: Iterable[Mapping[str, str]], wanted: Mapping[str, str]) -> str:
     """Return in a few words what of a device is not there for a share beside those that are held; empty if all is.
 
-    What a held share takes is not known if its record could not be read: then it is not counted.
+    `held` and `wanted` are capacities consumed. What a held share takes is not known, and so not counted, if its
+    record could not be read.
     """
     others = tuple(held)
     for name in _LEAST:
@@ -142,36 +141,32 @@ def find_excess(device: Device, held: Iterable[PreparedDevice], wanted: Mapping[
             continue
         left = quantities.parse(capacity.value)
         for each in others:
-            left -= _read(each.consumed_capacity, name, Quantity(0))
+            left -= _read(each, name, Quantity(0))
         asked = quantities.parse(wanted[name])
         if asked > left:
             return f"{name.rpartition('/')[2]} {asked} is wanted and {left} is left"
     return ""
 
 
-def note_limits(sharing: Sharing | None) -> dict[str, str]:
-    """Return what a record has to remember of how a device is shared, beside the strategy."""
-    if sharing is None:
-        return {}
-    known = {
-        _INTERVAL: sharing.interval and sharing.interval.value,
-        _THREADS: sharing.active_thread_percentage,
-        _MEMORY: sharing.pinned_memory_bytes,
-    }
-    return {name: str(value) for name, value in known.items() if value is not None}
+def announce(preparation: Preparation, devices: Iterable[PreparedDevice]) -> Preparation:
+    """Return what containers get with a variable for those that have a share, which says whether it is enforced.
+
+    It is the same for all shares of a node, so a container may have several.
+    """
+    edits = dict(preparation.devices)
+    for held in devices:
+        if held.shared and held.sharing is not None:
+            key = f"{held.device}-{held.share_id}"
+            variable = f"{ENFORCED_VARIABLE}={str(is_enforced(held.sharing)).lower()}"
+            own = edits.get(key, ContainerEdits())
+            edits[key] = msgspec.structs.replace(own, env=(*own.env, variable))
+    return Preparation(preparation.common, edits)
 
 
-def recall(held: PreparedDevice) -> Sharing | None:
-    """Return how a prepared device is shared, from its record."""
-    if not held.sharing:
-        return None
-    limits = held.limits
-    return Sharing(
-        Strategy(held.sharing),
-        interval=Interval(limits[_INTERVAL]) if _INTERVAL in limits else None,
-        active_thread_percentage=int(limits[_THREADS]) if _THREADS in limits else None,
-        pinned_memory_bytes=int(limits[_MEMORY]) if _MEMORY in limits else None,
-    )
+def find_unenforced(devices: Iterable[PreparedDevice]) -> tuple[str, ...]:
+    """Return the devices of which a claim has a share that nothing limits, each once."""
+    loose = (held.device for held in devices if held.shared and held.sharing and not is_enforced(held.sharing))
+    return tuple(dict.fromkeys(loose))
 
 
 def is_enforced(sharing: Sharing) -> bool:
@@ -217,7 +212,7 @@ def _read_part(device: Device, consumed: Mapping[str, str], name: str) -> int | 
 
 def _lower(limits: Sharing, configured: Sharing) -> Sharing:
     """Return the tighter of each limit: configuration may lower what a share gives and never raise it."""
-    return replace(
+    return msgspec.structs.replace(
         limits,
         active_thread_percentage=_least(limits.active_thread_percentage, configured.active_thread_percentage),
         pinned_memory_bytes=_least(limits.pinned_memory_bytes, configured.pinned_memory_bytes),

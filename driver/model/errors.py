@@ -91,10 +91,10 @@ class Unsupported(DriverError):  # noqa: N818
 class DeviceBusy(DriverError):  # noqa: N818
     """Another claim holds the device. `holder` is `namespace/name` of that claim, with its UID."""
 
-    def __init__(self, device: str, holder: str) -> None:
+    def __init__(self, device: str, holder: str, why: str = "it is not shared") -> None:
         self.device = device
         self.holder = holder
-        super().__init__(f"device {device} is already prepared for claim {holder}; it is not shared")
+        super().__init__(f"device {device} is already prepared for claim {holder}; {why}")
 
 
 class StepContested(DeviceBusy):

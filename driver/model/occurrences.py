@@ -167,6 +167,16 @@ class MetadataFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareNotEnforced:
+    """A claim was prepared with shares of devices, and nothing keeps it from using more of them."""
+
+    namespace: str
+    name: str
+    uid: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """The kubelet answered to our registration."""
 
@@ -301,6 +311,7 @@ Occurrence = (
     | RepairFailed
     | StaleClaimReleased
     | MetadataFailed
+    | ShareNotEnforced
     | Registered
     | RegistryAwaited
     | HealthReported

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from driver.model.sharing import Sharing
+
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of values that are also written to disk."""
@@ -121,10 +123,10 @@ class PreparedDevice(Frozen, frozen=True):
     admin_access: bool = False
     consumed_capacity: dict[str, str] = {}
     """What a share takes of the device, as allocated."""
-    sharing: str = ""
-    """Value of the `Strategy` that was set up; empty: none."""
-    limits: dict[str, str] = {}
-    """What else is set up of `Sharing`, so that it is the same after a boot."""
+    shared: bool = False
+    """Other claims may have shares of the device beside this one."""
+    sharing: Sharing | None = None
+    """How it is set up for the processes that use it, if anything said how; the same after a boot."""
 
 
 class Record(Frozen, frozen=True):

@@ -6,8 +6,9 @@ vendors. The values are those of `config.accel-dra.dev/v1alpha1`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Strategy(Enum):
@@ -30,9 +31,11 @@ class Interval(Enum):
     LONG = "Long"
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """How one device of a claim is shared. Limits are those of one process (MPS); None: not limited."""
+class Sharing(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How one device of a claim is shared. Limits are those of one process (MPS); None: not limited.
+
+    Part of a claim's record, so that what was set up can be set up again after a boot.
+    """
 
     strategy: Strategy = Strategy.EXCLUSIVE
     interval: Interval | None = None

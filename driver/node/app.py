@@ -231,7 +231,7 @@ class Plugin:
         paths = sockets.name(
             settings.driver_name, settings.kubelet_plugins_dir, settings.kubelet_registry_dir, settings.pod_uid
         )
-        prepare = self._teller.tell_refusals(self._preparer.prepare)
+        prepare = self._teller.tell_answers(self._preparer.prepare)
         service = DraService(prepare, self._preparer.unprepare, _log_fault)
         return KubeletServers(settings.driver_name, paths, service, self._health_stream, self._hear_status)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from driver.core import shares
 from driver.kube.events import EventWriter, Happening, Regarding
 from driver.model.occurrences import (
     AuthorityPublished,
@@ -18,6 +19,7 @@ from driver.model.occurrences import (
     HealthReported,
     Occurrence,
     RecordQuarantined,
+    ShareNotEnforced,
 )
 from driver.model.prepared import ClaimRef, PrepareAnswer
 from driver.telemetry import logs
@@ -27,6 +29,12 @@ _CLAIM_API: Final = "resource.k8s.io/v1"
 _FELL_BACK: Final = (
     "allocation-authority is controller, but the API server does not store taints of devices: kube-scheduler allocates "
     "this node's devices until its feature DRADeviceTaints is turned on"
+)
+
+
+_NOT_ENFORCED: Final = (
+    "this share of the device is not enforced: processes take turns, and nothing keeps any from using more memory or "
+    "time than the claim asked for (--shares MPS would)"
 )
 
 
@@ -45,15 +53,22 @@ class Teller:
         self._metrics.count(occurrence)
         for reason, note in _describe(occurrence):
             self._events.post(Happening(self._node, reason, "ServeDevices", note, warning=True))
+        if isinstance(occurrence, ShareNotEnforced):
+            claim = Regarding(_CLAIM_API, "ResourceClaim", occurrence.namespace, occurrence.name, occurrence.uid)
+            note = f"{', '.join(occurrence.devices)}: {_NOT_ENFORCED}"
+            self._events.post(Happening(claim, "ShareNotEnforced", "Prepare", note, warning=False))
 
-    def tell_refusals(
+    def tell_answers(
         self, prepare: Callable[[Sequence[ClaimRef]], Mapping[str, PrepareAnswer]]
     ) -> Callable[[Sequence[ClaimRef]], Mapping[str, PrepareAnswer]]:
-        """Wrap `prepare` so that a claim that cannot be prepared gets an Event that says why."""
+        """Wrap `prepare` so that a claim that cannot be prepared, or has shares without limits, gets an Event."""
 
         def tell(refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
             answers = prepare(refs)
             for ref in refs:
+                loose = shares.find_unenforced(answers[ref.uid].devices)
+                if loose:
+                    self.tell(ShareNotEnforced(ref.namespace, ref.name, ref.uid, loose))
                 if answers[ref.uid].error:
                     claim = Regarding(_CLAIM_API, "ResourceClaim", ref.namespace, ref.name, ref.uid)
                     note = answers[ref.uid].error

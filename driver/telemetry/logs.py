@@ -80,6 +80,7 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
     occurrences.StaleClaimReleased: "a claim that exists no longer was unprepared",
     occurrences.MetadataFailed: "device metadata could not be written, the claim is prepared without",
+    occurrences.ShareNotEnforced: "a claim has shares of devices, and nothing limits it to them",
     occurrences.Registered: "the kubelet answered to our registration",
     occurrences.RegistryAwaited: "waiting for the kubelet's registration folder; is --kubelet-registry-dir right?",
     occurrences.HealthUnavailable: "health events of the hardware are not to be had, listening again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Unpack
 
 import msgspec
@@ -14,7 +15,7 @@ from driver.core.allocator.capacities import compile_capacity, take
 from driver.model import quantities, vocabulary
 from driver.model.claims import AllocationResult
 from driver.model.errors import InvalidInput
-from driver.model.prepared import PreparedDevice
+from driver.model.prepared import ContainerEdits, Preparation, PreparedDevice
 from driver.model.published import Capacity
 from driver.model.sharing import Interval, Sharing, Strategy
 from driver.model.slices import CapacityPolicy, Device, DeviceAttribute, DeviceCapacity
@@ -54,10 +55,6 @@ def give(device: Device, share_id: str | None = "share-1", **asked: str) -> Allo
         share_id=share_id,
         consumed_capacity=consume(device, **asked) if share_id else {},
     )
-
-
-def hold(device: Device, **asked: str) -> PreparedDevice:
-    return PreparedDevice(requests=("gpu",), pool="p", device=device.name, consumed_capacity=consume(device, **asked))
 
 
 def test_a_shared_device_says_so_and_shares_out_memory_and_compute() -> None:
@@ -257,31 +254,26 @@ def test_a_share_that_outlives_the_setting_is_served_without_limits() -> None:
 )
 def test_the_node_adds_up_shares_itself(held: list[dict[str, str]], wanted: dict[str, str], excess: str) -> None:
     device = shared(memory_bytes=80 * GIBIBYTE)
-    others = [hold(device, **asked) for asked in held]
+    others = [consume(device, **asked) for asked in held]
     assert shares.find_excess(device, others, consume(device, **wanted)) == excess
 
 
 def test_a_held_share_of_which_nothing_is_known_is_not_counted() -> None:
     device = shared()
-    unread = PreparedDevice(requests=(), pool="p", device=device.name, share_id="share-1")
-    assert shares.find_excess(device, [unread], consume(device, share="50", memory="1Gi")) == ""
+    assert shares.find_excess(device, [{}], consume(device, share="50", memory="1Gi")) == ""
 
 
 @given(st.lists(st.tuples(st.integers(64, 40 * 1024), st.integers(1, 60)), min_size=1, max_size=5))
 def test_limits_of_all_shares_that_fit_never_add_up_to_more_than_the_device(parts: list[tuple[int, int]]) -> None:
     device = shared(memory_bytes=80 * GIBIBYTE)
-    held: list[PreparedDevice] = []
+    held: list[Mapping[str, str]] = []
     given = [
         give(device, f"share-{index}", memory=f"{mib}Mi", share=str(part)) for index, (mib, part) in enumerate(parts)
     ]
     fitting: list[Sharing | None] = []
     for each in given:
         if not shares.find_excess(device, held, each.consumed_capacity):
-            held.append(
-                PreparedDevice(
-                    requests=("gpu",), pool="p", device=device.name, consumed_capacity=each.consumed_capacity
-                )
-            )
+            held.append(each.consumed_capacity)
             fitting.append(shares.decide_sharing(device, each, None))
     limited = [each for each in fitting if each is not None]
     assert sum(each.active_thread_percentage or 100 for each in limited) <= 100
@@ -307,23 +299,21 @@ def test_engines_are_not_used_up_by_who_does_not_ask_for_them() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "sharing",
-    [
-        None,
-        Sharing(),
-        Sharing(Strategy.TIME_SLICING),
-        Sharing(Strategy.TIME_SLICING, interval=Interval.SHORT),
-        Sharing(Strategy.MPS, active_thread_percentage=7),
-        Sharing(Strategy.MPS, active_thread_percentage=100, pinned_memory_bytes=0),
-    ],
-)
-def test_a_record_recalls_how_a_device_is_shared(sharing: Sharing | None) -> None:
-    held = PreparedDevice(
-        requests=("gpu",),
-        pool="node-a",
-        device="gpu-0",
-        sharing=sharing.strategy.value if sharing else "",
-        limits=shares.note_limits(sharing),
-    )
-    assert shares.recall(held) == sharing
+def test_containers_are_told_whether_their_share_is_enforced_and_others_nothing() -> None:
+    def hold(share_id: str | None, sharing: Sharing | None, *, shared: bool = True) -> PreparedDevice:
+        return PreparedDevice(
+            requests=("gpu",), pool="p", device="gpu", share_id=share_id, shared=shared, sharing=sharing
+        )
+
+    slices = Sharing(Strategy.TIME_SLICING)
+    own = ContainerEdits(env=("A=1",))
+    devices = [hold("s1", slices), hold("s2", MPS_LIMITS), hold("s3", slices, shared=False), hold(None, None)]
+    told = shares.announce(Preparation(own, {"gpu-s1": own, "gpu-s3": own, "gpu": own}), devices)
+    assert told.common == own
+    assert {key: edits.env for key, edits in told.devices.items()} == {
+        "gpu-s1": ("A=1", "ACCEL_DRA_SHARE_ENFORCED=false"),
+        "gpu-s2": ("ACCEL_DRA_SHARE_ENFORCED=true",),
+        "gpu-s3": ("A=1",),
+        "gpu": ("A=1",),
+    }
+    assert shares.find_unenforced([*devices, hold("s4", slices)]) == ("gpu",)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from driver.contract import Target
-from driver.core import inventory
+from driver.core import inventory, shares
 from driver.model.claims import (
     Allocation,
     AllocationConfiguration,
@@ -39,6 +39,8 @@ from driver.model.prepared import (
     Record,
     Step,
 )
+from driver.model.sharing import Strategy
+from driver.model.vocabulary import MEMORY, MULTIPROCESSORS, SHARE
 from driver.node.hardware import Neutral
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.settings import Settings
@@ -84,6 +86,19 @@ def node_inventory(*accelerators: Accelerator) -> Inventory:
     """Return what a node with these accelerators publishes; by default four whole ones."""
     found = accelerators or tuple(accelerator(slot) for slot in range(1, 5))
     return inventory.build(Snapshot("bench", "1.2.3", "13.0", "1", found))
+
+
+def shared_inventory(strategy: Strategy, *accelerators: Accelerator) -> Inventory:
+    """Return what a node with these accelerators publishes if claims may have shares of them."""
+    whole = node_inventory(*accelerators)
+    entries = (replace(entry, device=shares.offer_shares(entry.device, strategy)) for entry in whole.entries)
+    return replace(whole, entries=tuple(entries))
+
+
+def share(device_name: str, share_id: str, memory: str, percent: int, request: str = "gpu") -> AllocationResult:
+    """Return a result for a share of a device."""
+    consumed = {MEMORY: memory, SHARE: str(percent), MULTIPROCESSORS: "0"}
+    return result(device_name, request, shareID=share_id, consumedCapacity=consumed)
 
 
 def device(slot: int) -> str:

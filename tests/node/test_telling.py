@@ -22,7 +22,8 @@ from driver.model.occurrences import (
     Registered,
     SlicesPublished,
 )
-from driver.model.prepared import ClaimRef, PrepareAnswer
+from driver.model.prepared import ClaimRef, PrepareAnswer, PreparedDevice
+from driver.model.sharing import Sharing, Strategy
 from driver.node.telling import Teller
 from driver.simulation.apiserver.server import ApiServer
 from driver.telemetry.metrics import Metrics
@@ -137,9 +138,28 @@ def test_a_claim_that_is_refused_learns_why_and_its_neighbours_hear_nothing(told
     def prepare(refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
         return {ref.uid: PrepareAnswer(error="gpu-0 is held by another claim" if ref is bad else "") for ref in refs}
 
-    answers = told.teller.tell_refusals(prepare)([good, bad])
+    answers = told.teller.tell_answers(prepare)([good, bad])
     assert [answers[ref.uid].error for ref in (good, bad)] == ["", "gpu-0 is held by another claim"]
     [event] = told.wait(1)
     assert (event["reason"], event["note"]) == ("PrepareFailed", "gpu-0 is held by another claim")
     regarding = {"kind": "ResourceClaim", "namespace": "default", "name": "bad", "uid": "uid-2"}
     assert regarding.items() <= event["regarding"].items()
+
+
+def test_a_claim_whose_share_nothing_limits_is_told_so_and_one_with_limits_is_not(told: Told) -> None:
+    loose, tight = ClaimRef("default", "loose", "uid-1"), ClaimRef("default", "tight", "uid-2")
+
+    def prepare(refs: Sequence[ClaimRef]) -> Mapping[str, PrepareAnswer]:
+        strategies = {loose.uid: Strategy.TIME_SLICING, tight.uid: Strategy.MPS}
+        return {ref.uid: PrepareAnswer((hold(Sharing(strategies[ref.uid])),)) for ref in refs}
+
+    told.teller.tell_answers(prepare)([loose, tight])
+    [event] = told.wait(1)
+    assert (event["reason"], event["type"]) == ("ShareNotEnforced", "Normal")
+    assert event["note"].startswith("gpu-0: this share of the device is not enforced")
+    regarding = {"kind": "ResourceClaim", "namespace": "default", "name": "loose", "uid": "uid-1"}
+    assert regarding.items() <= event["regarding"].items()
+
+
+def hold(sharing: Sharing) -> PreparedDevice:
+    return PreparedDevice(requests=("gpu",), pool="p", device="gpu-0", share_id="s", shared=True, sharing=sharing)

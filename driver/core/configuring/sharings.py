@@ -12,8 +12,10 @@ sharing:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from driver.core.configuring.fields import Reader
 from driver.model import quantities
@@ -62,7 +64,7 @@ class DeviceConfig:
         for each in self.overrides:
             if each.index == index or (uuid is not None and each.uuid == uuid):
                 percentage, limit = each.active_thread_percentage, each.pinned_memory_bytes
-                sharing = replace(
+                sharing = msgspec.structs.replace(
                     sharing,
                     active_thread_percentage=sharing.active_thread_percentage if percentage is None else percentage,
                     pinned_memory_bytes=sharing.pinned_memory_bytes if limit is None else limit,
