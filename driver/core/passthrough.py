@@ -61,6 +61,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 _formers: Final = msgspec.json.Decoder(tuple[Former, ...])
 _facts: Final = msgspec.json.Decoder(_Facts)
+_nodes: Final = msgspec.json.Decoder(tuple[DeviceNode, ...])
 _paths: Final = msgspec.json.Decoder(tuple[str, ...])
 
 
@@ -163,7 +164,7 @@ def list_uses(step: Step) -> frozenset[str]:
     return frozenset(_paths.decode(step.facts.get("uses", "[]")))
 
 
-def complete(step: Step, nodes: Sequence[str]) -> Step:
+def complete(step: Step, nodes: Sequence[DeviceNode]) -> Step:
     """Return a step that was run, with the device nodes that the kernel made for it."""
     facts = {**step.facts, "nodes": msgspec.json.encode(list(nodes)).decode()}
     return msgspec.structs.replace(step, facts=facts)
@@ -172,8 +173,7 @@ def complete(step: Step, nodes: Sequence[str]) -> Step:
 def edit(name: str, step: Step) -> ContainerEdits:
     """Return what a container gets for device `name`, whose step was run: the nodes, and where the device is."""
     variable = f"{ADDRESS_VARIABLE}_{name.upper().replace('-', '_')}={step.arguments['pciAddress']}"
-    paths = _paths.decode(step.facts.get("nodes", "[]"))
-    return ContainerEdits(env=(variable,), device_nodes=tuple(DeviceNode(path=path) for path in paths))
+    return ContainerEdits(env=(variable,), device_nodes=_nodes.decode(step.facts.get("nodes", "[]")))
 
 
 def list_bound(steps: Iterable[Step]) -> frozenset[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from driver.model.passthrough import DRIVER, Function, Group
+from driver.model.prepared import DeviceNode
 
 _UNSET: Final = ("", "(null)")
 """What driver_override reads like while there is none."""
@@ -90,21 +91,22 @@ class Bus:
             virtual_functions=_number(folder / "sriov_numvfs") or 0,
         )
 
-    def nodes(self, group: str, addresses: Iterable[str]) -> tuple[str, ...]:
+    def nodes(self, group: str, addresses: Iterable[str]) -> tuple[DeviceNode, ...]:
         """Return the device nodes for functions of a group that are bound to vfio-pci, as the host has them.
 
         Those of the group, and those of each function where the kernel offers them (iommufd, Linux 6.6).
         """
-        found = ["/dev/vfio/vfio", f"/dev/vfio/{group}"] if (self._root / "class" / "vfio" / group).is_dir() else []
-        functions = [
-            f"/dev/vfio/devices/{name}"
+        classes = self._root / "class"
+        of_group = _node(f"/dev/vfio/{group}", classes / "vfio" / group)
+        of_functions = [
+            node
             for address in addresses
             for name in _names(self.device(address) / "vfio-dev")
-            if (self.device(address) / "vfio-dev" / name / "dev").exists()
+            if (node := _node(f"/dev/vfio/devices/{name}", self.device(address) / "vfio-dev" / name))
         ]
-        if functions and (self._root / "class" / "misc" / "iommu").is_dir():
-            found += ["/dev/iommu", *functions]
-        return tuple(found)
+        container, iommufd = _node("/dev/vfio/vfio", classes / "misc/vfio"), _node("/dev/iommu", classes / "misc/iommu")
+        legacy = (container, of_group) if container and of_group else ()
+        return (*legacy, *((iommufd, *of_functions) if iommufd and of_functions else ()))
 
     @property
     def loaded(self) -> bool:
@@ -119,6 +121,15 @@ def read_override(kernel: Kernel, folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     return None if text in _UNSET else text
+
+
+def _node(path: str, folder: Path) -> DeviceNode | None:
+    """Return a device node with its numbers (`dev`, such as 10:196), None if the kernel has made none."""
+    try:
+        major, _, minor = (folder / "dev").read_text(encoding="ascii").strip().partition(":")
+        return DeviceNode(path=path, type="c", major=int(major), minor=int(minor), permissions="rw")
+    except (OSError, ValueError):
+        return None
 
 
 def _link(path: Path) -> str | None:

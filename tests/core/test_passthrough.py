@@ -18,6 +18,7 @@ from tests.fakes.hardware import accelerator, link, partition, snapshot
 
 ONE, TWO = "0000:1a:00.0", "0000:3b:00.0"
 AUDIO = "0000:1a:00.1"
+NODE = DeviceNode(path="/dev/vfio/vfio", type="c", major=10, minor=196, permissions="rw")
 GPU, SOUND, BRIDGE, NETWORK = 0x030200, 0x040300, 0x060400, 0x020000
 
 
@@ -143,7 +144,7 @@ def test_a_device_with_partitions_is_not_handed_over_now() -> None:
 def test_admin_access_hands_nothing_over_and_joins_a_claim_that_has() -> None:
     with pytest.raises(StepRefused, match="admin access takes it from nobody"):
         passthrough.plan(target(admin_access=True), machine(), view())
-    theirs = passthrough.complete(planned(), ["/dev/vfio/27"])
+    theirs = passthrough.complete(planned(), [NODE])
     joined = passthrough.plan(target(admin_access=True), machine(), view(function(ONE, DRIVER)), steps=[theirs])
     assert joined is theirs
 
@@ -167,10 +168,10 @@ def test_the_step_says_which_nodes_nobody_may_have_open() -> None:
 
 
 def test_containers_get_the_nodes_and_the_address() -> None:
-    step = passthrough.complete(planned(), ["/dev/vfio/vfio", "/dev/vfio/27"])
+    step = passthrough.complete(planned(), [NODE, DeviceNode(path="/dev/vfio/27")])
     assert passthrough.edit("vfio-0000-1a-00-0", step) == ContainerEdits(
         env=("ACCEL_DRA_PCI_ADDRESS_VFIO_0000_1A_00_0=0000:1a:00.0",),
-        device_nodes=(DeviceNode(path="/dev/vfio/vfio"), DeviceNode(path="/dev/vfio/27")),
+        device_nodes=(NODE, DeviceNode(path="/dev/vfio/27")),
     )
 
 

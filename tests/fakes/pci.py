@@ -34,8 +34,9 @@ class Machine:
         for folder in ("devices", "drivers"):
             (self.pci / folder).mkdir(parents=True)
         (self.pci / "drivers_probe").touch()
-        for name in ("class/vfio", "class/misc", "kernel/iommu_groups"):
+        for name in ("class/vfio", "class/misc/vfio", "kernel/iommu_groups"):
             (self.root / name).mkdir(parents=True)
+        (self.root / "class/misc/vfio/dev").write_text("10:196\n")
         for driver in drivers:
             self.load(driver)
         return self
@@ -141,7 +142,10 @@ class Machine:
         if driver == DRIVER:
             group = folder / "iommu_group"
             if group.exists() and self.makes_nodes:
-                (self.root / "class" / "vfio" / group.resolve().name).mkdir(exist_ok=True)
+                number = group.resolve().name
+                node = self.root / "class" / "vfio" / number
+                node.mkdir(exist_ok=True)
+                (node / "dev").write_text(f"244:{number}\n")
 
     def unbind(self, address: str) -> None:
         """Take a function from its driver."""
@@ -151,8 +155,7 @@ class Machine:
         group = folder / "iommu_group"
         if group.exists() and not any(self.driver(path.name) == DRIVER for path in (group / "devices").iterdir()):
             node = self.root / "class" / "vfio" / group.resolve().name
-            if node.is_dir():
-                node.rmdir()
+            shutil.rmtree(node, ignore_errors=True)
 
     def take(self, path: Path, text: str) -> None:
         """Do what a write of `text` to a file of the tree means. Raises OSError as the kernel does."""

@@ -69,6 +69,10 @@ class Site:
         return found
 
 
+def node(name: str, major: int, minor: int) -> dict[str, object]:
+    return {"path": f"/dev/vfio/{name}", "type": "c", "major": major, "minor": minor, "permissions": "rw"}
+
+
 def with_twins(found: Inventory) -> Inventory:
     twins = [
         Entry(passthrough.describe(entry.device, entry.accelerator), entry.accelerator, None) for entry in found.entries
@@ -95,7 +99,7 @@ def test_a_claim_gets_the_device_through_vfio_and_gives_it_back(site: Site) -> N
             "name": f"u1-{TWIN}",
             "containerEdits": {
                 "env": ["ACCEL_DRA_PCI_ADDRESS_VFIO_0000_01_00_0=0000:01:00.0"],
-                "deviceNodes": [{"path": "/dev/vfio/vfio"}, {"path": "/dev/vfio/11"}],
+                "deviceNodes": [node("vfio", 10, 196), node("11", 244, 11)],
             },
         }
     ]

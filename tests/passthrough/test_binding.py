@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from driver.core import passthrough
 from driver.model.errors import StepFailed, StepRefused
 from driver.model.passthrough import DRIVER, Function, View
-from driver.model.prepared import Step
+from driver.model.prepared import DeviceNode, Step
 from driver.passthrough.binding import Passthrough
 from tests.fakes.passing import HANDED_OVER, ONE, ORIGINAL, PORT, SOUND, TWO, Site
 from tests.fakes.pci import AUDIO, BRIDGE
@@ -94,7 +96,10 @@ def test_a_device_is_handed_over_with_its_functions_and_given_back(rig: Rig) -> 
     step = rig.plan()
     done = rig.passthrough.run(step)
     assert rig.machine.state() == HANDED_OVER, "the bridge stays"
-    assert msgspec.json.decode(done.facts["nodes"]) == ["/dev/vfio/vfio", "/dev/vfio/27"]
+    assert passthrough.edit("x", done).device_nodes == (
+        DeviceNode(path="/dev/vfio/vfio", type="c", major=10, minor=196, permissions="rw"),
+        DeviceNode(path="/dev/vfio/27", type="c", major=244, minor=27, permissions="rw"),
+    )
     assert {**done.facts, "nodes": ""} == {**step.facts, "nodes": ""}
     rig.passthrough.undo(done)
     assert rig.machine.state() == ORIGINAL
@@ -102,17 +107,23 @@ def test_a_device_is_handed_over_with_its_functions_and_given_back(rig: Rig) -> 
 
 def test_the_kernels_newer_nodes_are_given_too_where_it_has_them(rig: Rig) -> None:
     (rig.machine.root / "class" / "misc" / "iommu").mkdir()
+    (rig.machine.root / "class" / "misc" / "iommu" / "dev").write_text("10:261\n")
     for number, address in enumerate((ONE, SOUND)):
         folder = rig.machine.device(address) / "vfio-dev" / f"vfio{number}"
         folder.mkdir(parents=True)
         (folder / "dev").write_text(f"511:{number}\n")
-    assert msgspec.json.decode(rig.passthrough.run(rig.plan()).facts["nodes"]) == [
-        "/dev/vfio/vfio",
-        "/dev/vfio/27",
-        "/dev/iommu",
-        "/dev/vfio/devices/vfio0",
-        "/dev/vfio/devices/vfio1",
+    step = rig.plan()
+    nodes = passthrough.edit("x", rig.passthrough.run(step)).device_nodes
+    assert [(node.path, node.major, node.minor) for node in nodes] == [
+        ("/dev/vfio/vfio", 10, 196),
+        ("/dev/vfio/27", 244, 27),
+        ("/dev/iommu", 10, 261),
+        ("/dev/vfio/devices/vfio0", 511, 0),
+        ("/dev/vfio/devices/vfio1", 511, 1),
     ]
+    shutil.rmtree(rig.machine.root / "class" / "misc" / "vfio")
+    nodes = passthrough.edit("x", rig.passthrough.run(step)).device_nodes
+    assert [node.path for node in nodes] == ["/dev/iommu", "/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio1"]
 
 
 def test_running_and_undoing_twice_changes_nothing_more(rig: Rig) -> None:
