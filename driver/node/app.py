@@ -12,6 +12,7 @@ withdraw the registration, finish calls, stop. Slices and daemons of the vendor 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import threading
@@ -37,6 +38,7 @@ from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory, Snapshot
+from driver.model.errors import DriverError
 from driver.model.occurrences import Occurrence, Registered, RegistryAwaited
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
@@ -257,11 +259,16 @@ class Plugin:
         return Endpoint(
             self._settings.metrics_address,
             {
-                "/metrics": lambda: (200, self._metrics.text()),
+                "/metrics": lambda: (200, self._expose()),
                 "/healthz": lambda: (200, b"ok\n") if self.alive else (500, b"a worker has ended\n"),
                 "/readyz": lambda: (200, b"ok\n") if self.ready else (503, self._explain_waiting()),
             },
         )
+
+    def _expose(self) -> bytes:
+        with contextlib.suppress(DriverError):  # whoever prepares claims says what is wrong with the records
+            self._metrics.show_claims(self._preparer.list_records())
+        return self._metrics.text()
 
     def _explain_waiting(self) -> bytes:
         registered = "yes" if self._accepted.is_set() else "no"

@@ -140,8 +140,12 @@ class Preparer:
 
     def list_devices(self) -> frozenset[str]:
         """Return the names of all devices that claims hold. Raises `Unavailable` or `StorageFailed`."""
+        return frozenset(device.device for record in self.list_records() for device in record.devices)
+
+    def list_records(self) -> tuple[Record, ...]:
+        """Return the records of all claims as they are now. Raises `Unavailable` or `StorageFailed`."""
         with self._records.transaction(_LIST_SECONDS) as ledger:
-            return frozenset(device.device for record in ledger.all() for device in record.devices)
+            return tuple(ledger.all())
 
     def start_collecting(self) -> None:
         """Release claims that exist no longer, from now until `Outside.wait` says that the plugin is being stopped."""

@@ -6,16 +6,20 @@ Names start with `accel_dra_`; docs/operations.md lists them. One registry a pro
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from driver import __version__
-from driver.model import occurrences
+from driver.model import occurrences, quantities, vocabulary
 from driver.model.occurrences import Occurrence
+from driver.model.prepared import Record
 
 _PREFIX: Final = "accel_dra"
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)
+
+_SHARE_LABELS: Final = ("device", "share_id", "namespace", "claim")
 
 
 class Metrics:
@@ -65,6 +69,11 @@ class Metrics:
             "health_events", "Faults of devices and their ends, as the vendor reported them.", "severity"
         )
 
+        self._prepared = self._gauge("prepared_devices", "Devices and shares of devices that claims hold.")
+        self._share_percent = self._gauge(
+            "share_percent", "Compute that a claim's share has, percent of its device.", *_SHARE_LABELS
+        )
+        self._share_memory = self._gauge("share_memory_bytes", "Memory that a claim's share has.", *_SHARE_LABELS)
         self._daemons = self._gauge(
             "daemon_up", "1 while a daemon of the vendor's runs, 0 while it is down and started again.", "daemon"
         )
@@ -77,6 +86,18 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def show_claims(self, records: Iterable[Record]) -> None:
+        """Show what claims hold now. A share is named by its id, as in the claim's allocation."""
+        held = [(record, device) for record in records for device in record.devices]
+        self._prepared.set(len(held))
+        self._share_percent.clear()
+        self._share_memory.clear()
+        for record, device in held:
+            if device.shared:
+                labels = (device.device, device.share_id or "", record.namespace, record.name)
+                _show_amount(self._share_percent, labels, device.consumed_capacity.get(vocabulary.SHARE))
+                _show_amount(self._share_memory, labels, device.consumed_capacity.get(vocabulary.MEMORY))
 
     def text(self) -> bytes:
         """Return the exposition in Prometheus text format 0.0.4."""
@@ -161,3 +182,8 @@ class Metrics:
         self._writes.labels("create").inc(occurrence.created)
         self._writes.labels("update").inc(occurrence.updated)
         self._writes.labels("delete").inc(occurrence.deleted)
+
+
+def _show_amount(gauge: Gauge, labels: tuple[str, ...], amount: str | None) -> None:
+    if amount is not None:
+        gauge.labels(*labels).set(quantities.parse(amount).rounded_up)

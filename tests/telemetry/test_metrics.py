@@ -8,6 +8,7 @@ import pytest
 
 from driver.model import occurrences
 from driver.model.errors import InvalidInput
+from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.telemetry.endpoint import Endpoint
 from driver.telemetry.metrics import Metrics
 
@@ -130,3 +131,23 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def test_shares_are_shown_by_their_id_and_disappear_with_their_claim() -> None:
+    def record(uid: str, *, shared: bool) -> Record:
+        consumed = {"accel-dra.dev/memory": "20Gi", "accel-dra.dev/share": "25"}
+        device = PreparedDevice(
+            requests=("gpu",), pool="n", device="gpu-0", share_id=f"s-{uid}", shared=shared, consumed_capacity=consumed
+        )
+        return Record(uid=uid, namespace="ns", name=uid, phase=Phase.PREPARED, boot_id="", devices=(device,))
+
+    metrics = Metrics()
+    metrics.show_claims([record("a", shared=True), record("b", shared=False)])
+    labels = {"device": "gpu-0", "share_id": "s-a", "namespace": "ns", "claim": "a"}
+    assert value(metrics, "accel_dra_prepared_devices") == 2
+    assert value(metrics, "accel_dra_share_percent", **labels) == 25
+    assert value(metrics, "accel_dra_share_memory_bytes", **labels) == 20 * 2**30
+    assert metrics.text().count(b"accel_dra_share_percent{") == 1
+    metrics.show_claims([])
+    assert value(metrics, "accel_dra_prepared_devices") == 0
+    assert value(metrics, "accel_dra_share_percent", **labels) is None
