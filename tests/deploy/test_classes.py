@@ -11,10 +11,12 @@ import yaml
 
 from driver import vendors
 from driver.core import cel, inventory, policies
+from driver.core.offering import Offer
 from driver.model import vocabulary
 from driver.model.objects import ObjectMeta
 from driver.model.policies import Policy
 from driver.model.requests import ClaimSpec, DeviceClass, DeviceRequest, DevicesSpec, Request
+from driver.model.sharing import Strategy
 from driver.model.slices import Device, DeviceAttribute
 from driver.model.wanted import Claim
 from driver.settings import Settings
@@ -26,6 +28,7 @@ SELECTORS: Final = {
     for path in [*DEPLOY.glob("base/deviceclasses.yaml"), *DEPLOY.glob("components/*/deviceclass.yaml")]
     for item in yaml.safe_load_all(path.read_text())
 }
+SHARED: Final = "shared.accel-dra.dev"
 VFIO: Final = "vfio.accel-dra.dev"
 NVIDIA: Final = ("gpu.nvidia.com", "nvidia-gpu.accel-dra.dev")
 
@@ -47,7 +50,14 @@ def _attribute(value: str | int | bool) -> DeviceAttribute:
 
 
 def test_the_classes_are_these() -> None:
-    assert set(SELECTORS) == {"gpu.accel-dra.dev", "partition.accel-dra.dev", "topology.accel-dra.dev", VFIO, *NVIDIA}
+    assert set(SELECTORS) == {
+        "gpu.accel-dra.dev",
+        "partition.accel-dra.dev",
+        SHARED,
+        "topology.accel-dra.dev",
+        VFIO,
+        *NVIDIA,
+    }
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -82,6 +92,24 @@ def test_devices_for_virtual_machines_have_a_class_and_nothing_else_is_in_it() -
         assert select(VFIO, "any.driver", device(type=kind)) is (kind == "vfio")
     others = [name for name in SELECTORS if name != VFIO]
     assert not any(select(name, "any.driver", device(type="vfio")) for name in others)
+
+
+def test_devices_that_can_be_shared_have_a_class_beside_that_of_their_type() -> None:
+    for kind in ("gpu", "partition"):
+        for strategy in ("MPS", "TimeSlicing"):
+            assert select(SHARED, "any.driver", device(type=kind, sharing=strategy))
+            assert select(f"{kind}.accel-dra.dev", "any.driver", device(type=kind, sharing=strategy))
+        assert not select(SHARED, "any.driver", device(type=kind))
+        assert not select(SHARED, "any.driver", device(type=kind, sharing=True))
+    assert not select(SHARED, "any.driver", device(type="nic", sharing="MPS"))
+
+
+@pytest.mark.parametrize("strategy", [Strategy.MPS, Strategy.TIME_SLICING])
+def test_published_devices_are_in_the_class_if_the_setting_is_on(strategy: Strategy) -> None:
+    vendor = vendors.load("simulated", Settings().roots, {"node": "a100-mesh-mig"})
+    alone, offered = (inventory.build(vendor.snapshot(), None, Offer(shares=each)) for each in (None, strategy))
+    assert {select(SHARED, "gpu.accel-dra.dev", entry.device) for entry in alone.entries} == {False}
+    assert {select(SHARED, "gpu.accel-dra.dev", entry.device) for entry in offered.entries} == {True}
 
 
 @pytest.mark.parametrize("name", NVIDIA)

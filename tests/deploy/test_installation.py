@@ -82,7 +82,7 @@ def test_all_components_together_are_accepted(server: ApiServer, tmp_path: Path)
     names = sorted(path.name for path in (DEPLOY / "components").iterdir())
     with overlay(tmp_path, names) as objects:
         install(server, objects)
-    assert len(server.store.list("deviceclasses")) == 5
+    assert len(server.store.list("deviceclasses")) == 7
 
 
 def test_a_plugin_writes_its_own_slices_and_no_others(server: ApiServer, connect: Connect) -> None:

@@ -328,6 +328,7 @@ def test_classes_carry_the_names_of_the_design() -> None:
     assert extended == {
         f"gpu.{vocabulary.DOMAIN}": f"{vocabulary.DOMAIN}/gpu",
         f"partition.{vocabulary.DOMAIN}": f"{vocabulary.DOMAIN}/partition",
+        f"shared.{vocabulary.DOMAIN}": None,
         f"topology.{vocabulary.DOMAIN}": None,
     }
 
