@@ -26,6 +26,8 @@ SELECTION: Final = (
     "single-gpu",
     "nvlink-pair",
     "partition",
+    "mig-by-profile",
+    "mig-by-memory",
     "first-available",
     "two-requests",
     "extended-resource",

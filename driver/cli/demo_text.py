@@ -67,10 +67,18 @@ def _print_rows(console: Console, rows: Sequence[Sequence[Text]]) -> None:
 
 
 def _summarize(devices: Sequence[PublishedDevice]) -> str:
-    kinds = Counter((_read(device, vocabulary.MODEL), _read(device, vocabulary.PROFILE)) for device in devices)
+    there = [device for device in devices if not _is_possible(device)]
+    kinds = Counter((_read(device, vocabulary.MODEL), _read(device, vocabulary.PROFILE)) for device in there)
     domains = Counter(filter(None, (_read(device, vocabulary.INTERCONNECT_DOMAIN) for device in devices)))
     parts = [f"{count} {model}{f' parts {profile}' if profile else ''}" for (model, profile), count in kinds.items()]
-    return ", ".join([*parts, *(f"{count} of them linked" for count in domains.values())])
+    parts += [f"{count} of them linked" for count in domains.values()]
+    possible = dict.fromkeys(_read(device, vocabulary.PROFILE) for device in devices if _is_possible(device))
+    return ", ".join(parts) + (f"; parts on demand: {', '.join(possible)}" if possible else "")
+
+
+def _is_possible(device: PublishedDevice) -> bool:
+    """Say whether it is a partition that is made when it is given to somebody."""
+    return bool(_read(device, vocabulary.PROFILE)) and not _read(device, vocabulary.UUID)
 
 
 def _name_authority(devices: Sequence[PublishedDevice]) -> str:

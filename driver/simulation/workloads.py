@@ -302,6 +302,20 @@ def _check_partition(report: Report) -> str:
     return "" if profile == "1g.10gb" else f"the profile is {profile!r}"
 
 
+def _check_profiles(report: Report) -> str:
+    if problem := _running(report, model=1, helper=1) or _same(report, vocabulary.PARENT_UUID):
+        return problem
+    profiles = [report.view(name).got[0].text(vocabulary.PROFILE) for name in ("model", "helper")]
+    return "" if profiles == ["3g.40gb", "1g.10gb"] else f"the profiles are {' and '.join(profiles)}"
+
+
+def _check_memory(report: Report) -> str:
+    if problem := _running(report, main=1):
+        return problem
+    got = report.view("main").got[0]
+    return "" if 15 <= float(got.memory.partition(" ")[0]) <= 24 else f"the partition has {got.memory}"
+
+
 def _check_nearby(report: Report) -> str:
     if problem := _running(report, main=2) or _same(report, vocabulary.NUMA_NODE):
         return problem
@@ -329,6 +343,8 @@ CHECKS: Final[Mapping[str, Check]] = {
     "single-gpu": lambda report: _running(report, main=1),
     "nvlink-pair": lambda report: _running(report, main=2) or _same(report, vocabulary.INTERCONNECT_DOMAIN),
     "partition": _check_partition,
+    "mig-by-profile": _check_profiles,
+    "mig-by-memory": _check_memory,
     "first-available": lambda report: _running(report, main=1),
     "shared-gpu": _check_shared,
     "two-requests": _check_two_requests,

@@ -93,10 +93,23 @@ def test_the_way_to_the_cluster_leads_to_a_pod_that_waits() -> None:
     assert "kubectl -n demo describe pods\n" in _access(runs)
 
 
+def _part(profile: str, uuid: str = "") -> PublishedDevice:
+    own = {vocabulary.PROFILE: Attribute(string=profile)} | ({vocabulary.UUID: Attribute(string=uuid)} if uuid else {})
+    return PublishedDevice(name=f"{profile}-{uuid}", attributes={**DEVICE.attributes, **own})
+
+
+def test_parts_that_can_be_made_are_told_apart_from_those_that_are_there() -> None:
+    console = _console()
+    parts = [_part("3g.40gb"), _part("3g.40gb"), _part("1g.10gb"), _part("1g.10gb", uuid="MIG-1")]
+    demo_text.show_nodes(console, {"node": [slice_(DEVICE, *parts)]})
+    text = " ".join(console.export_text().split())
+    there = "1 NVIDIA H100 80GB HBM3, 1 NVIDIA H100 80GB HBM3 parts 1g.10gb"
+    assert there in text
+    assert text.endswith("parts on demand: 3g.40gb, 1g.10gb")
+
+
 def test_nodes_are_summed_up() -> None:
-    part = PublishedDevice(
-        name="part", attributes={**DEVICE.attributes, vocabulary.PROFILE: Attribute(string="1g.10gb")}
-    )
+    part = _part("1g.10gb", uuid="MIG-1")
     console = _console()
     fenced = msgspec.structs.replace(DEVICE, taints=(fencing.FENCE,))
     nodes = {"node-1": [slice_(DEVICE, part)], "node-2": [slice_(fenced)], "empty": []}

@@ -13,11 +13,12 @@ import yaml
 
 from driver import vendors
 from driver.contract import Roots
-from driver.core import cel, fencing, inventory
+from driver.core import cel, fencing, inventory, naming
 from driver.core.fencing import Authority
 from driver.model.devices import Inventory
 from driver.model.requests import DeviceRequest
 from driver.simulation import manifests, sites, workloads
+from driver.simulation.access import CLAIMS
 from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.objects import Meta
 from driver.simulation.resources import Claim, DeviceClass
@@ -25,6 +26,7 @@ from driver.simulation.resources import Claim, DeviceClass
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in (ROOT / "deploy" / "examples").iterdir() if path.is_dir())
 NAMESPACE: Final = "examples"
+GONE: Final = "gone"
 _NAMES: Final = re.compile(
     r'device\.(?:attributes|capacity)\["([^"]+)"\]\.\??(\w+)|"(\w+)" in device\.attributes\["([^"]+)"\]'
 )
@@ -148,6 +150,7 @@ def cluster() -> Iterator[Cluster]:
     with Cluster(sites.list_nodes(), ClusterOptions(controllers=1)) as cluster:
         cluster.wait_ready()
         cluster.create_namespace(NAMESPACE)
+        cluster.create_namespace(GONE)
         yield cluster
 
 
@@ -157,6 +160,35 @@ def test_an_example_does_what_it_promises(cluster: Cluster, folder: Path) -> Non
     assert report.problem == ""
     assert report.title == (folder / "README.md").read_text().splitlines()[0].removeprefix("# ")
     assert report.reasons
+
+
+def test_partitions_that_were_made_for_a_pod_are_gone_with_it(cluster: Cluster) -> None:
+    """They are there while it runs, and with the last of them the device leaves partition mode."""
+    folder = ROOT / "deploy" / "examples" / "mig-by-profile"
+    cluster.apply(folder, GONE)
+    cluster.wait_running("mig-by-profile", GONE)
+    claims = cluster.objects.list_all(CLAIMS, GONE)
+    made = {
+        result.device
+        for claim in claims
+        if claim.status.allocation
+        for result in claim.status.allocation.devices.results
+    }
+    assert len(made) == 2
+    assert made <= _list_made(cluster)
+    cluster.delete_pod("mig-by-profile", GONE)
+    assert made.isdisjoint(_list_made(cluster))
+
+
+def _list_made(cluster: Cluster) -> set[str]:
+    """Names of the partitions that are on the devices of the node that makes them."""
+    node = cluster.nodes[sites.ON_DEMAND]
+    driver = node.spec.drivers[0]
+    state = str(node.folders.plugins / driver)
+    roots = Roots("/", "/", "/", "/", "/sys", str(node.proc), state)
+    options = {"node": node.spec.hardware, "seed": f"{node.spec.name}-{driver}"}
+    snapshot = vendors.load("simulated", roots, options).snapshot()
+    return {naming.name_partition(device, part) for device in snapshot.accelerators for part in device.partitions}
 
 
 def test_a_broken_promise_is_noticed(cluster: Cluster, tmp_path: Path) -> None:

@@ -20,14 +20,24 @@ def device(name: str, **attributes: str) -> Got:
         "link": vocabulary.INTERCONNECT_DOMAIN,
         "profile": vocabulary.PROFILE,
         "numa": vocabulary.NUMA_NODE,
+        "parent": vocabulary.PARENT_UUID,
     }
     values = {known[key]: Attribute(string=value) for key, value in attributes.items()}
     return Got("gpu", "node-1", "gpu.accel-dra.dev", PublishedDevice(name=name, attributes=values))
 
 
+def sized(name: str, memory: str) -> Got:
+    capacity = {vocabulary.MEMORY: Capacity(value=memory)}
+    return Got("part", "node-1", "gpu.accel-dra.dev", PublishedDevice(name=name, capacity=capacity))
+
+
 A, B = device("a", link="x", numa="0"), device("b", link="x", numa="0")
 ELSEWHERE, ALONE = device("c", link="y", numa="1"), device("d")
 PART, WRONG_PART = device("p", profile="1g.10gb"), device("q", profile="2g.20gb")
+
+
+LARGE, SMALL = device("l", profile="3g.40gb", parent="GPU-1"), device("s", profile="1g.10gb", parent="GPU-1")
+STRANGER = device("t", profile="1g.10gb", parent="GPU-2")
 
 
 def view(name: str, *got: Got, nodes: bool | None = None) -> View:
@@ -58,6 +68,8 @@ KEPT: Mapping[str, Report] = {
     "single-gpu": report(view("main", A)),
     "nvlink-pair": report(view("main", A, B)),
     "partition": report(view("main", PART)),
+    "mig-by-profile": report(view("model", LARGE), view("helper", SMALL)),
+    "mig-by-memory": report(view("main", sized("p", "20096Mi"))),
     "first-available": report(view("main", A)),
     "shared-gpu": report(view("server", A), view("profiler", A), view("logger")),
     "two-requests": report(view("prefill", A), view("decode", B)),
@@ -112,6 +124,10 @@ def test_a_container_without_its_device_or_its_node_is_a_problem(name: str) -> N
         ("two-requests", report(view("prefill", A), view("decode", A)), "both containers have the same GPU"),
         ("shared-gpu", report(view("server", A), view("profiler", B), view("logger")), "have different GPUs"),
         ("partition", report(view("main", WRONG_PART)), "the profile is '2g.20gb'"),
+        ("mig-by-profile", report(view("model", LARGE), view("helper", STRANGER)), "parentUUID differs"),
+        ("mig-by-profile", report(view("model", SMALL), view("helper", SMALL)), "profiles are 1g.10gb and 1g.10gb"),
+        ("mig-by-memory", report(view("main", sized("p", "40448Mi"))), "the partition has 39.5 GiB"),
+        ("mig-by-memory", report(view("main", sized("p", "9984Mi"))), "the partition has 9.75 GiB"),
         ("topology-pair", report(view("main", A, ELSEWHERE)), "interconnectDomain differs"),
         ("gpu-with-nic", report(view("main", GPU, GPU)), "the devices are of {'gpu'}"),
         ("gpu-with-nic", report(view("main", GPU, place("nic", numa="1", root="pci0"))), "numaNode differs"),
