@@ -18,7 +18,7 @@ from driver.core import partitioning, passthrough, shares
 from driver.core.offering import Mode, Offer
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput
-from driver.model.prepared import Record
+from driver.model.prepared import Step
 
 ENV_PREFIX: Final = "ACCEL_DRA_"
 
@@ -203,14 +203,14 @@ def list_profiles(settings: Settings) -> frozenset[str]:
     return names
 
 
-def make_offer(settings: Settings, records: Iterable[Record] = ()) -> Offer:
-    """Return how the hardware is offered; `records` tell what claims have made of it."""
-    known = tuple(records)
+def make_offer(settings: Settings, steps: Iterable[Step] = ()) -> Offer:
+    """Return how the hardware is offered; `steps` of all claims tell what they have made of it."""
+    known = tuple(steps)
     return Offer(
         mode=Mode(settings.partitions),
         profiles=list_profiles(settings),
         owned=partitioning.owned(known),
-        bound=passthrough.list_bound(step for record in known for step in record.steps),
+        bound=passthrough.list_bound(known),
         shares=shares.read_strategy(settings.shares),
     )
 

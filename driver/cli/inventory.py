@@ -27,7 +27,7 @@ from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
-from driver.model.prepared import Record
+from driver.model.prepared import Step
 from driver.settings import Settings
 from driver.state import record_files
 
@@ -94,7 +94,7 @@ def look(settings: Settings) -> Inventory:
     with _progress(f"Asking the {settings.vendor} driver…"):
         try:
             snapshot = vendor.snapshot()
-            return inventory.build(snapshot, None, settings_module.make_offer(settings, look_at_claims(settings)))
+            return inventory.build(snapshot, None, settings_module.make_offer(settings, look_at_steps(settings)))
         except Unavailable as error:
             hint = "`accel-dra doctor` says what is missing; `--vendor simulated` shows an example machine"
             raise click.ClickException(f"{error}\n{hint}") from error
@@ -105,9 +105,9 @@ def look(settings: Settings) -> Inventory:
             raise click.ClickException(text) from error
 
 
-def look_at_claims(settings: Settings) -> tuple[Record, ...]:
-    """Return the records of claims that this node's plugin has prepared, as far as they are there and can be read."""
-    return record_files.peek(Path(settings.records_root))
+def look_at_steps(settings: Settings) -> tuple[Step, ...]:
+    """Return what was done for the claims that this node's plugin has prepared, as far as it can be read."""
+    return record_files.peek_steps(Path(settings.records_root))
 
 
 def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> dict[str, object]:

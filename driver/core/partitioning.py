@@ -17,7 +17,7 @@ from driver.core import counting
 from driver.core.counting import Amounts
 from driver.core.offering import Mode, Offer, Own
 from driver.model.devices import Accelerator, Failure, Partition, Profile
-from driver.model.prepared import PARTITION, Record, Step
+from driver.model.prepared import PARTITION, Step
 from driver.model.slices import MAX_COUNTERS_PER_SET
 
 PARTITIONS: Final = "partitions"
@@ -49,16 +49,15 @@ class Division:
     omitted: tuple[Failure, ...] = ()
 
 
-def owned(records: Iterable[Record]) -> frozenset[Own]:
+def owned(steps: Iterable[Step]) -> frozenset[Own]:
     """Return the partitions that steps of claims have made, or are about to make."""
-    steps = (step for record in records for step in record.steps if step.name == PARTITION)
-    return frozenset(own for step in steps for own in _read(step))
+    return frozenset(own for step in steps if step.name == PARTITION for own in _read(step))
 
 
 def divide(accelerator: Accelerator, offer: Offer) -> Division:
     """Return what an accelerator offers under a node's mode."""
     existing = accelerator.partitions if accelerator.partitioned else ()
-    ours = tuple(part for part in existing if _is_ours(accelerator, part, offer.owned))
+    ours = tuple(part for part in existing if is_ours(accelerator, part, offer.owned))
     foreign = tuple(part for part in existing if part not in ours)
     if offer.mode is Mode.DYNAMIC and accelerator.profiles:
         return _divide_freely(accelerator, offer, ours, foreign)
@@ -184,7 +183,8 @@ def _fail(accelerator: Accelerator, reason: str, part: str = "") -> Iterator[Fai
     yield Failure(accelerator.pci_address, accelerator.index, reason, part)
 
 
-def _is_ours(accelerator: Accelerator, part: Partition, owned: frozenset[Own]) -> bool:
+def is_ours(accelerator: Accelerator, part: Partition, owned: frozenset[Own]) -> bool:
+    """Say whether a partition that exists was made by a step of a claim."""
     place = (accelerator.pci_address, part.profile, part.placement)
     return any(
         own.uuid == part.uuid or (not own.uuid and part.uuid not in own.present)

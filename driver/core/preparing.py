@@ -68,7 +68,9 @@ class Grant:
         """
         part = self.entry.partition
         if part is not None and vocabulary.UUID not in self.entry.device.attributes:
-            part = replace(part, uuid=None)
+            profiles = self.entry.accelerator.profiles
+            handle = next((each.handle for each in profiles if each.name == part.profile), part.handle)
+            part = replace(part, uuid=None, handle=handle)
         return Target(
             self.entry.name, self.entry.accelerator, part, self.admin_access, self.share_id, claim, self.sharing
         )

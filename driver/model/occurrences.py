@@ -124,6 +124,32 @@ class AuthorityPublished:
 
 
 @dataclass(frozen=True, slots=True)
+class ModeSet:
+    """Which mode of partitions holds from now on (`off`, `static`, `dynamic`), and what says so."""
+
+    mode: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRefused:
+    """A label of our Node has a value that is no mode of partitions; `mode` stays."""
+
+    label: str
+    value: str
+    allowed: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUnheard:
+    """The labels of our Node cannot be heard for now; what they said last holds."""
+
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordQuarantined:
     """A record could not be read and was set aside."""
 
@@ -306,6 +332,9 @@ Occurrence = (
     | FieldsDropped
     | DevicesWithheld
     | AuthorityPublished
+    | ModeSet
+    | ModeRefused
+    | NodeUnheard
     | RecordQuarantined
     | Recovered
     | RepairFailed

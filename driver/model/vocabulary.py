@@ -8,6 +8,8 @@ SPEC_VERSION: Final = "1.2.0"
 
 DOMAIN: Final = "accel-dra.dev"
 STANDARD_DOMAIN: Final = "resource.kubernetes.io"
+PARTITIONS_LABEL: Final = f"{DOMAIN}/partitions"
+"""Label of a Node that says which mode of partitions holds there, instead of the plugin's setting."""
 DEFAULT_DRIVER_NAME: Final = "gpu.accel-dra.dev"
 CONFIG_API_VERSION: Final = "config.accel-dra.dev/v1alpha1"
 

@@ -13,6 +13,7 @@ withdraw the registration, finish calls, stop. Slices and daemons of the vendor 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import threading
@@ -27,6 +28,8 @@ from driver import vendors
 from driver.contract import Health, Vendor
 from driver.core import inventory as inventories
 from driver.core.fencing import Authority
+from driver.core.offering import Mode
+from driver.core.ownership import Holdings
 from driver.core.settling import Instance
 from driver.daemons.supervisor import Supervisor
 from driver.kube import access, claims, slices
@@ -37,16 +40,19 @@ from driver.kubelet.dra import DraService
 from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
-from driver.model.devices import Inventory, Snapshot
-from driver.model.errors import DriverError
-from driver.model.occurrences import Occurrence, Registered, RegistryAwaited
+from driver.model.devices import Inventory
+from driver.model.errors import DriverError, Unavailable
+from driver.model.occurrences import HardwareChanged, Occurrence, Registered, RegistryAwaited
+from driver.node.modes import Modes
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
 from driver.node.publishing import Place
 from driver.node.reporting import Reporter
 from driver.node.scanner import Scanner
+from driver.node.surveying import Survey, Surveyor
 from driver.node.telling import Teller
 from driver.node.watchdog import Watchdog
+from driver.passthrough.binding import Passthrough
 from driver.settings import Settings
 from driver.state import files
 from driver.telemetry import logs
@@ -56,6 +62,8 @@ from driver.telemetry.metrics import Metrics
 _FIRST_LOOK_SECONDS: Final = 10.0
 """How long recovery waits for the hardware: claims from before a reboot are rebuilt from what is there now."""
 _GLANCE_SECONDS: Final = 0.1
+_LABEL_SECONDS: Final = 2.0
+"""How long the Node's label is waited for before anything is published; then again, as long as it takes."""
 _REGISTRY_SECONDS: Final = 0.5
 """Between two looks for the kubelet's registration folder."""
 _GRACE_SECONDS: Final = 5.0
@@ -80,7 +88,12 @@ class Plugin:
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
         self._events = EventWriter(self._client, settings.driver_name, settings.node_name, emit=logs.log_occurrence)
         self._teller = Teller(settings.node_name, self._metrics, self._events)
-        self._scanner = self._make_scanner(vendor)
+        self._modes = Modes(
+            self._client, settings.node_name, Mode(settings.partitions), self._rebuild, self._teller.tell
+        )
+        self._devices = Passthrough(settings.sys_root, settings.proc_root)
+        self._surveyor = Surveyor(vendor, self._devices, self._read_steps, offers_passthrough=settings.passthrough)
+        self._scanner = self._make_scanner()
         self._watchdog = Watchdog(vendor, self._heed, self._teller.tell) if isinstance(vendor, Health) else None
         self._publisher = self._make_publisher()
         self._preparer = self._make_preparer(vendor)
@@ -115,12 +128,15 @@ class Plugin:
         """Start the parts in order. Raises `DriverError` if the node cannot be served."""
         if self._endpoint:
             self._endpoint.start()
+        self._modes.start()
         self._scanner.start()
         self._publisher.start()
         self._events.start()
         if self._watchdog:
             self._watchdog.start()
         self._wait_for_hardware()
+        with contextlib.suppress(Unavailable):  # nothing can be allocated before it is known
+            self._modes.wait(_LABEL_SECONDS)
         if self._stopping.is_set():
             return
         self._preparer.recover()
@@ -158,6 +174,7 @@ class Plugin:
         if self._watchdog:
             self._watchdog.stop()
         self._scanner.stop()
+        self._modes.stop()
         self._publisher.stop()
         self._events.stop()
         if self._endpoint:
@@ -173,9 +190,9 @@ class Plugin:
         options = settings_module.vendor_options(settings)
         return vendors.load(settings.vendor, settings.roots, options, self._daemons)
 
-    def _make_scanner(self, vendor: Vendor) -> Scanner:
+    def _make_scanner(self) -> Scanner[Survey]:
         return Scanner(
-            vendor,
+            self._surveyor,
             self._build,
             self._teller.tell,
             self._wake,
@@ -187,14 +204,22 @@ class Plugin:
         self._publisher.wake()
         self._health_stream.notify()
 
+    def _rebuild(self) -> None:
+        self._scanner.rebuild()
+
+    def _read_steps(self) -> Holdings:
+        return self._preparer.read_steps()
+
     def _heed(self) -> None:
         """Take a change of health into the inventory; to the kubelet also one that changes no taint."""
         self._scanner.rebuild()
         self._health_stream.notify()
 
-    def _build(self, snapshot: Snapshot) -> Inventory:
-        health = self._watchdog.look(snapshot) if self._watchdog else None
-        return inventories.build(snapshot, health, settings_module.make_offer(self._settings))
+    def _build(self, survey: Survey) -> Inventory:
+        health = self._watchdog.look(survey.snapshot) if self._watchdog else None
+        offer = settings_module.make_offer(self._settings, survey.ownership.steps)
+        offer = dataclasses.replace(offer, mode=self._modes.mode, owned=survey.ownership.owned, view=survey.view)
+        return inventories.build(survey.snapshot, health, offer)
 
     def _make_publisher(self) -> Publisher:
         settings = self._settings
@@ -204,7 +229,11 @@ class Plugin:
         return Publisher(self._client, place, self._offer, self._teller.tell)
 
     def _offer(self) -> Inventory | None:
-        """Return what to publish. Faults that an earlier instance published are taken over before the first time."""
+        """Return what to publish. Faults that an earlier instance published are taken over before the first time.
+
+        Raises `Unavailable` until it is known what the Node's label says.
+        """
+        self._modes.wait(_LABEL_SECONDS)
         found = self._scanner.inventory
         if self._watchdog and found is not None and not self._restored:
             stored = slices.fetch(self._client, self._settings.driver_name, self._settings.node_name)
@@ -218,12 +247,18 @@ class Plugin:
         outside = Outside(
             fetch=self._fetch,
             inventory=lambda: self._scanner.inventory,
-            emit=self._teller.tell,
+            emit=self._tell_change,
             on_fault=_log_fault,
             clock=time.monotonic,
             wait=self._stopping.wait,
         )
         return open_preparer(self._settings, vendor, outside)
+
+    def _tell_change(self, occurrence: Occurrence) -> None:
+        """Tell what happens to claims; hardware that was changed for one is looked at again soon."""
+        self._teller.tell(occurrence)
+        if isinstance(occurrence, HardwareChanged):
+            self._surveyor.expect_news()
 
     def _fetch(self, namespace: str, name: str, timeout: float) -> ResourceClaim:
         return claims.fetch(self._client, namespace, name, timeout=timeout)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from driver.contract import Vendor
+from driver.core.ownership import Holdings
 from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DeviceBusy, DriverError, Unavailable
 from driver.model.occurrences import ClaimPrepared, ClaimUnprepared, Emit, Recovered
@@ -146,6 +147,10 @@ class Preparer:
         """Return the records of all claims as they are now. Raises `Unavailable` or `StorageFailed`."""
         with self._records.transaction(_LIST_SECONDS) as ledger:
             return tuple(ledger.all())
+
+    def read_steps(self) -> Holdings:
+        """Return what was done to hardware for all claims; never waits. Raises `StorageFailed`."""
+        return self._records.look()
 
     def start_collecting(self) -> None:
         """Release claims that exist no longer, from now until `Outside.wait` says that the plugin is being stopped."""

@@ -9,30 +9,45 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from driver.contract import Vendor
-from driver.model.devices import Inventory, Snapshot
+from driver.model.devices import Inventory
 from driver.model.errors import DriverError
 from driver.model.occurrences import Emit, HardwareScanned, HardwareUnavailable
 
-Build = Callable[[Snapshot], Inventory]
+Look = TypeVar("Look")
+Look_co = TypeVar("Look_co", covariant=True)
+
+
+class Sight(Protocol[Look_co]):
+    """What is looked at: a vendor, or whatever shows more than one vendor's hardware."""
+
+    @property
+    def name(self) -> str:
+        """Who answers, for messages."""
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when a new look is worthwhile."""
+
+    def snapshot(self) -> Look_co:
+        """Look now. Raises `Unavailable` while the driver is not there (yet)."""
+
 
 _LAST_LOOK_SECONDS: Final = 5.0
 _SLOW_LOOK_SECONDS: Final = 30.0
 """After this long a look that has not ended is told: a driver that hangs says nothing by itself."""
 
 
-class Scanner:
-    """Watches one vendor's hardware on a thread of its own.
+class Scanner(Generic[Look]):
+    """Watches the hardware of a node on a thread of its own, and builds an inventory of each look.
 
     `changed` is called after each change of `inventory`, also when it becomes None (the driver went away).
     """
 
     def __init__(  # noqa: PLR0913 - the two intervals and the clock are what tests set
         self,
-        vendor: Vendor,
-        build: Build,
+        sight: Sight[Look],
+        build: Callable[[Look], Inventory],
         emit: Emit,
         changed: Callable[[], None],
         *,
@@ -40,7 +55,7 @@ class Scanner:
         rescan_interval: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._vendor = vendor
+        self._sight = sight
         self._build = build
         self._emit = emit
         self._changed = changed
@@ -51,6 +66,7 @@ class Scanner:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
         self._fingerprint: str | None = None
+        self._last: Look | None = None
         self._looked_at = 0.0
         self._reason = ""
         self._failures = 0
@@ -75,10 +91,10 @@ class Scanner:
         return self._thread.is_alive()
 
     def rebuild(self) -> None:
-        """Derive the inventory again from the last look, because something else it depends on changed (health)."""
+        """Derive the inventory again from the last look: something else it depends on changed (health, mode)."""
         with self._lock:
-            if self.inventory is not None:
-                self._replace(self._build(self.inventory.snapshot))
+            if self.inventory is not None and self._last is not None:
+                self._replace(self._build(self._last))
 
     def scan(self) -> None:
         """Look once if the fingerprint changed, the last look failed, or it is long ago."""
@@ -97,13 +113,14 @@ class Scanner:
         slow.daemon = True
         slow.start()
         try:
-            snapshot = self._vendor.snapshot()
+            look = self._sight.snapshot()
             with self._lock:
-                self._accept(self._build(snapshot), self._clock() - self._looked_at)
+                found, self._last = self._build(look), look
+                self._accept(found, self._clock() - self._looked_at)
         except DriverError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - a bug in a vendor must not end the plugin; it is reported and retried
-            self._fail(f"unexpected error in vendor {self._vendor.name}: {error!r}")
+            self._fail(f"unexpected error in vendor {self._sight.name}: {error!r}")
         else:
             self._fingerprint, self._failures = fingerprint, 0
         finally:
@@ -124,7 +141,7 @@ class Scanner:
 
     def _read_fingerprint(self) -> str:
         try:
-            return self._vendor.fingerprint()
+            return self._sight.fingerprint()
         except Exception as error:  # noqa: BLE001 - as above; the look itself will say what is wrong
             return f"failed: {error}"
 

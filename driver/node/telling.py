@@ -17,6 +17,7 @@ from driver.model.occurrences import (
     DevicesWithheld,
     HardwareScanned,
     HealthReported,
+    ModeRefused,
     Occurrence,
     RecordQuarantined,
     ShareNotEnforced,
@@ -92,4 +93,9 @@ def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
         case HealthReported() if occurrence.severity != "healthy":
             return [("DeviceFault", f"{occurrence.device}: {occurrence.cause}: {occurrence.message}")]
         case _:
-            return []
+            return [("LabelRefused", _explain(occurrence))] if isinstance(occurrence, ModeRefused) else []
+
+
+def _explain(refused: ModeRefused) -> str:
+    wrong = f"label {refused.label}: {refused.value!r} is not allowed; allowed: {refused.allowed}"
+    return f"{wrong}; partitions stay {refused.mode}"

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from driver.model.errors import Corrupt
-from driver.model.prepared import PreparedDevice, Record
+from driver.model.prepared import PreparedDevice, Record, Step
 
 FOLDER: Final = "claims"
 SUFFIX: Final = ".json"
@@ -26,10 +26,16 @@ OLDEST_READER: Final = 1
 
 
 class TooNew(Corrupt):
-    """A record that only a later version understands. `devices` are those of its claim if that much can be read."""
+    """A record that only a later version understands.
 
-    def __init__(self, path: str, why: str, devices: tuple[PreparedDevice, ...] | None) -> None:
+    `devices` and `steps` are those of its claim if that much can be read; None and nothing if not.
+    """
+
+    def __init__(
+        self, path: str, why: str, devices: tuple[PreparedDevice, ...] | None, steps: tuple[Step, ...] = ()
+    ) -> None:
         self.devices = devices
+        self.steps = steps
         super().__init__(path, why)
 
 
@@ -37,6 +43,7 @@ class _Glimpse(msgspec.Struct, frozen=True):
     """What may be understood of a later version's record."""
 
     devices: tuple[PreparedDevice, ...]
+    steps: tuple[Step, ...] = ()
 
 
 class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
@@ -71,7 +78,7 @@ def decode(text: bytes, path: str) -> Record:
         envelope = _envelopes.decode(text)
         if envelope.min_reader > SCHEMA_VERSION:
             why = f"it is of version {envelope.schema_version}; this plugin understands {SCHEMA_VERSION}"
-            raise TooNew(path, why, _glimpse(envelope.record))
+            raise TooNew(path, why, *_glimpse(envelope.record))
         if _checksum(envelope.record) != envelope.checksum:
             raise Corrupt(path, "its checksum does not match: it was damaged or changed by hand")
         return _records.decode(envelope.record)
@@ -84,19 +91,33 @@ def peek(root: Path) -> tuple[Record, ...]:
 
     Takes no lock and repairs nothing; without the folder, or the right to read it, there are none.
     """
-    found: list[Record] = []
+    return tuple(record for record in _read_all(root) if isinstance(record, Record))
+
+
+def peek_steps(root: Path) -> tuple[Step, ...]:
+    """Return the steps of all claims in the same way, also those of records of a later version."""
+    return tuple(step for record in _read_all(root) for step in record.steps)
+
+
+def _read_all(root: Path) -> list[Record | TooNew]:
+    found: list[Record | TooNew] = []
     with contextlib.suppress(OSError):
         for path in sorted(Path(root, FOLDER).glob(f"*{SUFFIX}")):
-            with contextlib.suppress(OSError, Corrupt):
+            try:
                 found.append(decode(path.read_bytes(), str(path)))
-    return tuple(found)
+            except TooNew as newer:
+                found.append(newer)
+            except (OSError, Corrupt):
+                continue
+    return found
 
 
-def _glimpse(body: msgspec.Raw) -> tuple[PreparedDevice, ...] | None:
+def _glimpse(body: msgspec.Raw) -> tuple[tuple[PreparedDevice, ...] | None, tuple[Step, ...]]:
     try:
-        return _glimpses.decode(body).devices
+        seen = _glimpses.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return None, ()
+    return seen.devices, seen.steps
 
 
 def _checksum(body: bytes | msgspec.Raw) -> str:

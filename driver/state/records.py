@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from driver.core.ownership import Holdings
 from driver.model.errors import Corrupt, InvalidInput, StorageFailed, Unavailable, Unsupported
 from driver.model.occurrences import Emit, RecordQuarantined, RepairFailed
 from driver.model.prepared import CLAIM_UID, PreparedDevice, Record
@@ -75,6 +76,12 @@ class Ledger:
         """Return all records that are understood, by UID."""
         records = (self._loaded[uid].record for uid in sorted(self._loaded))
         return tuple(record for record in records if isinstance(record, Record))
+
+    def holdings(self) -> Holdings:
+        """Return the steps of all records, also of those that only a later version understands as a whole."""
+        return Holdings(
+            tuple(step for uid in sorted(self._loaded) for step in self._loaded[uid].record.steps), self._seen
+        )
 
     def unread(self) -> Mapping[str, tuple[PreparedDevice, ...] | None]:
         """Return the devices of claims that are prepared and whose record is not understood, None if not known."""
@@ -247,7 +254,8 @@ class Records:
 
     def __init__(self, root: str, disk: Disk, emit: Emit) -> None:
         """Open the folder, make it if needed. Raises `StorageFailed`."""
-        files.make_folder(disk, Path(root), 0o750)
+        self._root = Path(root)
+        files.make_folder(disk, self._root, 0o750)
         self._lock = SharedLock(Path(root, "lock"))
         self._ledger = Ledger(Path(root), disk, emit, self._lock)
 
@@ -261,6 +269,17 @@ class Records:
         with self._lock.hold(timeout):
             self._ledger.refresh()
             yield self._ledger
+
+    def look(self) -> Holdings:
+        """Return the steps of all claims now. Never waits: while somebody changes records they are read as they are.
+
+        Raises `StorageFailed` if the folder cannot be read.
+        """
+        try:
+            with self.transaction(0) as ledger:
+                return ledger.holdings()
+        except Unavailable:
+            return Holdings(record_files.peek_steps(self._root))
 
     def close(self) -> None:
         """Let go of the lock's file; nothing may be used afterwards. Safe to repeat.

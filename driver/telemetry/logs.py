@@ -75,6 +75,9 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.FieldsDropped: "the API server dropped fields of a slice",
     occurrences.DevicesWithheld: "devices that cannot be published",
     occurrences.AuthorityPublished: "who allocates the devices of this pool",
+    occurrences.ModeSet: "mode of partitions set",
+    occurrences.ModeRefused: "a label of our Node is no mode of partitions, the last mode stays",
+    occurrences.NodeUnheard: "labels of our Node cannot be heard, trying again",
     occurrences.RecordQuarantined: "a record could not be read and was set aside",
     occurrences.Recovered: "recovered prepared claims",
     occurrences.RepairFailed: "a claim could not be repaired, its next prepare or unprepare tries again",
@@ -127,6 +130,8 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.PublishFailed()
             | occurrences.WatchFailed()
             | occurrences.RegistryAwaited()
+            | occurrences.ModeRefused()
+            | occurrences.NodeUnheard()
             | occurrences.FieldsDropped()
             | occurrences.MetadataFailed()
             | occurrences.HealthUnavailable()

@@ -61,6 +61,7 @@ class Metrics:
             "wanted",
         )
         self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
+        self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
         self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
         self._stale = self._counter("stale_claims_released", "Claims released because they exist no longer.")
         self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
@@ -135,14 +136,22 @@ class Metrics:
                 self._health.labels(occurrence.severity).inc()
             case occurrences.DaemonStarted() | occurrences.DaemonEnded() | occurrences.DaemonStopped():
                 self._count_daemon(occurrence)
-            case occurrences.HardwareChanged():
-                self._steps.labels(occurrence.step, occurrence.operation).inc()
             case occurrences.RecordQuarantined():
                 self._quarantined.inc()
             case occurrences.StaleClaimReleased():
                 self._stale.inc()
             case occurrences.Registered():
                 self._registered.set(int(occurrence.accepted))
+            case _:
+                self._count_partitions(occurrence)
+
+    def _count_partitions(self, occurrence: Occurrence) -> None:
+        match occurrence:
+            case occurrences.ModeSet():
+                self._mode.clear()
+                self._mode.labels(occurrence.mode).set(1)
+            case occurrences.HardwareChanged():
+                self._steps.labels(occurrence.step, occurrence.operation).inc()
             case occurrences.Recovered():
                 self._recovered.labels("kept").inc(occurrence.kept)
                 self._recovered.labels("rolled_back").inc(occurrence.rolled_back)

@@ -10,7 +10,7 @@ from driver.core import counting
 from driver.core.offering import Mode, Offer, Own
 from driver.core.partitioning import Division, divide, owned
 from driver.model.devices import Accelerator
-from driver.model.prepared import PARTITION, Phase, Record, Step
+from driver.model.prepared import PARTITION, Step
 from tests.fakes.hardware import accelerator
 from tests.fakes.partitionable import ADDRESS, DYNAMIC, carve, find_profile, h100, make, own
 
@@ -229,17 +229,13 @@ def test_a_partition_of_ours_stays_though_its_profile_is_offered_no_longer() -> 
     assert (part.published.uuid, part.published.multiprocessors) == (None, 32)
 
 
-def record(*steps: Step) -> Record:
-    return Record(uid="u", namespace="n", name="c", phase=Phase.PREPARED, boot_id="b", steps=steps)
-
-
-def test_partitions_of_ours_are_those_that_steps_of_records_made() -> None:
+def test_partitions_of_ours_are_those_that_steps_have_made() -> None:
     arguments = {"pciAddress": ADDRESS, "profile": "2g.20gb", "placement": "2"}
     done = Step(name=PARTITION, arguments=arguments, facts={"present": "MIG-a MIG-b", "uuid": "MIG-c"})
     begun = Step(name=PARTITION, arguments=arguments | {"placement": "4"}, facts={"present": ""})
     other = Step(name="compute-mode", arguments=arguments)
     unknown = Step(name=PARTITION, arguments={"place": "somewhere"})
-    assert owned([record(done, other), record(begun, unknown)]) == {
+    assert owned([done, other, begun, unknown]) == {
         Own(ADDRESS, "2g.20gb", 2, "MIG-c", frozenset({"MIG-a", "MIG-b"})),
         Own(ADDRESS, "2g.20gb", 4),
     }

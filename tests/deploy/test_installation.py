@@ -110,7 +110,6 @@ def test_what_is_not_granted_is_refused(server: ApiServer, connect: Connect) -> 
     for path in (
         "/api/v1/namespaces/accel-dra/secrets",
         "/api/v1/pods",
-        "/api/v1/nodes",
         "/apis/resource.k8s.io/v1/resourceclaims",
         f"{SLICES}/some",
     ):

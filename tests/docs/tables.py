@@ -23,7 +23,7 @@ from tests.docs.blocks import DOCUMENTS
 _MARKED: Final = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 REASONS: Final = {
-    "nodes": "its own Node, which owns its slices",
+    "nodes": "its own Node: it owns the slices, and its label `accel-dra.dev/partitions` sets their mode",
     "resourceslices": "publish this node's devices, and notice when a slice is changed or deleted",
     "resourceclaims": "the claim that a pod on this node is about to use",
     "events": "tell about claims and its Node what a person should know; works without",

@@ -17,6 +17,7 @@ from driver.model.occurrences import (
     DevicesWithheld,
     HardwareScanned,
     HealthReported,
+    ModeRefused,
     Occurrence,
     RecordQuarantined,
     Registered,
@@ -91,6 +92,15 @@ def told() -> Iterator[Told]:
         (
             DaemonEnded("mps-gpu-0", "it ended (exit status 1)", 2.0),
             [("DaemonEnded", "mps-gpu-0: it ended (exit status 1)")],
+        ),
+        (
+            ModeRefused("accel-dra.dev/partitions", "on", "off", "x"),
+            [
+                (
+                    "LabelRefused",
+                    "label accel-dra.dev/partitions: 'on' is not allowed; allowed: off; partitions stay off",
+                )
+            ],
         ),
         (WITHHELD, [("DeviceOmitted", "gpu-0 is not published: the server does not store taints")]),
         (

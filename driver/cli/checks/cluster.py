@@ -49,7 +49,7 @@ class Permission:
 
 
 PERMISSIONS: Final = (
-    Permission("get", "", "nodes"),
+    *(Permission(verb, "", "nodes") for verb in ("get", "list", "watch")),
     *(Permission(verb, "resource.k8s.io", "resourceslices") for verb in ("list", "watch", "create", "patch", "delete")),
     Permission("get", "resource.k8s.io", "resourceclaims"),
     *(Permission(verb, "events.k8s.io", "events") for verb in ("create", "patch")),

@@ -70,7 +70,7 @@ class Hardware:
             advice = "install or repair the driver, or say where it is with --driver-root; the plugin waits for it"
             yield failed(f"the {vendor.name} driver does not answer: {error}", advice)
             return
-        offer = make_offer(self._settings, record_files.peek(Path(self._settings.records_root)))
+        offer = make_offer(self._settings, record_files.peek_steps(Path(self._settings.records_root)))
         self._vendor, self._inventory = vendor, inventory.build(snapshot, None, offer)
         versions = (f"driver {snapshot.driver_version}", f"runtime {snapshot.runtime_version}")
         known = ", ".join(text for text in versions if not text.endswith("None"))
