@@ -61,8 +61,6 @@ class Metrics:
             "wanted",
         )
         self._quarantined = self._counter("records_quarantined", "Records that could not be read.")
-        self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
-        self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
         self._stale = self._counter("stale_claims_released", "Claims released because they exist no longer.")
         self._registered = self._gauge("registered", "1 once the kubelet accepted the registration.")
         self._recovered = self._counter("recovered", "What recovery at start repaired.", "kind")
@@ -81,6 +79,13 @@ class Metrics:
         self._daemon_starts = self._counter(
             "daemon_starts", "Daemons that were started, found running since an earlier process, or again.", "how"
         )
+
+        self._prepare_hardware()
+
+    def _prepare_hardware(self) -> None:
+        """Make what counts changes of hardware."""
+        self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
+        self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)

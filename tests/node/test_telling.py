@@ -94,7 +94,7 @@ def told() -> Iterator[Told]:
             [("DaemonEnded", "mps-gpu-0: it ended (exit status 1)")],
         ),
         (
-            ModeRefused("accel-dra.dev/partitions", "on", "off", "x"),
+            ModeRefused("accel-dra.dev/partitions", "on", "off", "off"),
             [
                 (
                     "LabelRefused",
