@@ -10,6 +10,7 @@ import msgspec
 from driver.core import common_traits, drafting, extended
 from driver.core.answering import Answer, State
 from driver.core.deciding.world import Reason
+from driver.model.claims import AllocationResult
 
 _MARKS: Final = {State.ALLOCATED: "✓", State.WOULD_BE_ALLOCATED: "✓", State.WAITING: "✗"}
 
@@ -35,6 +36,8 @@ def _show(answer: Answer) -> Iterator[str]:
         yield f"    {part}"
     if answer.common:
         yield f"    in common: {common_traits.describe_common(answer.common)}"
+    for device, left in answer.left.items():
+        yield f"    left of {device}: {left}"
 
 
 _SAYS: Final = {
@@ -62,8 +65,11 @@ def _describe(answer: Answer) -> dict[str, object]:
         "message": answer.message,
         "node": answer.node or None,
         "common": dict(answer.common),
-        "devices": [
-            {"request": each.request, "driver": each.driver, "pool": each.pool, "device": each.device}
-            for each in devices
-        ],
+        "left": dict(answer.left),
+        "devices": [_describe_device(each) for each in devices],
     }
+
+
+def _describe_device(result: AllocationResult) -> dict[str, object]:
+    share = {"shareID": result.share_id, "consumedCapacity": result.consumed_capacity} if result.share_id else {}
+    return {"request": result.request, "driver": result.driver, "pool": result.pool, "device": result.device, **share}

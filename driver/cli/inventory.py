@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +22,13 @@ from rich.text import Text
 from driver import settings as settings_module
 from driver import vendors
 from driver.cli.options import settings_options
-from driver.core import fencing, inventory, topology, topology_svg, topology_text
+from driver.core import fencing, inventory, remainders, topology, topology_svg, topology_text
 from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
-from driver.model.prepared import Step
+from driver.model.prepared import PreparedDevice, Record, Step
+from driver.model.quantities import Quantity
 from driver.settings import Settings
 from driver.state import record_files
 
@@ -74,17 +75,19 @@ def command(settings: Settings, form: str, picture: bool, svg: str | None) -> No
     if picture and form == "wide":
         raise InvalidInput("output", form, "table, json, yaml or svg together with --topology")
     found = look(settings)
+    left = find_left(found, record_files.peek(Path(settings.records_root)))
     authority = Authority(settings.allocation_authority)
     if svg:
         Path(svg).write_text(topology_svg.draw(topology.describe(found)), encoding="utf-8")
     if form == "svg":
         click.echo(topology_svg.draw(topology.describe(found)), nl=False)
     elif form in ("json", "yaml"):
-        click.echo(_encode(topology.describe(found) if picture else describe(found, authority), form), nl=False)
+        click.echo(_encode(topology.describe(found) if picture else describe(found, authority, left), form), nl=False)
     elif picture:
         _print_picture(found)
     else:
-        _print_table(found, WIDE if form == "wide" else COLUMNS)
+        columns = WIDE if form == "wide" else COLUMNS
+        _print_table(found, {**columns, "LEFT": lambda entry: remainders.spell(left.get(entry.name, {}))})
         _print_authority(authority)
 
 
@@ -110,8 +113,30 @@ def look_at_steps(settings: Settings) -> tuple[Step, ...]:
     return record_files.peek_steps(Path(settings.records_root))
 
 
-def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> dict[str, object]:
-    """Return the inventory as a document: devices in the form of resource.k8s.io/v1, and what is left out."""
+def find_left(found: Inventory, records: Iterable[Record]) -> dict[str, dict[str, Quantity]]:
+    """Return what is left of the devices of which claims have shares, by device and capacity."""
+    held: dict[str, list[PreparedDevice]] = {}
+    for record in records:
+        for device in record.devices:
+            if device.share_id is not None:
+                held.setdefault(device.device, []).append(device)
+    left = {
+        entry.name: remainders.find_unprepared(entry.device.capacity, held[entry.name])
+        for entry in found.entries
+        if entry.name in held
+    }
+    return {name: amounts for name, amounts in left.items() if amounts}
+
+
+def describe(
+    found: Inventory,
+    authority: Authority = Authority.SCHEDULER,
+    left: Mapping[str, Mapping[str, Quantity]] | None = None,
+) -> dict[str, object]:
+    """Return the inventory as a document: devices in the form of resource.k8s.io/v1, and what is left out.
+
+    `left` is what is left of shared devices, by device and capacity.
+    """
     snapshot = found.snapshot
     devices = fencing.fence((entry.device for entry in found.entries), authority)
     return {
@@ -132,6 +157,9 @@ def describe(found: Inventory, authority: Authority = Authority.SCHEDULER) -> di
             for failure in found.omitted
         ],
         "sharedCounters": msgspec.to_builtins(found.counter_sets),
+        "left": {
+            device: {name: str(amount) for name, amount in amounts.items()} for device, amounts in (left or {}).items()
+        },
     }
 
 
@@ -197,6 +225,7 @@ COLUMNS: Final[dict[str, Cell]] = {
     "NUMA": _attribute(vocabulary.NUMA_NODE),
     "INTERCONNECT": _attribute(vocabulary.INTERCONNECT_DOMAIN),
     "GB/S": _attribute(vocabulary.INTERCONNECT_GBPS),
+    "SHARED BY": _attribute(vocabulary.SHARING),
     "TAINTS": _taints,
 }
 WIDE: Final[dict[str, Cell]] = {

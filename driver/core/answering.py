@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from driver.core import allocator, common_traits
+from driver.core import allocator, common_traits, remainders
 from driver.core.allocator import Allocated, InvalidClaim, NodeView, Snapshot
 from driver.core.deciding import demands, loads, placing, rounds
 from driver.core.deciding.demands import Ask
@@ -60,6 +60,8 @@ class Answer:
     """The pod that waits for it, if there is one."""
     common: Mapping[str, str] = field(default_factory=dict)
     """What its devices have in common, see `common_traits`."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """What is left of devices of which it has shares, see `remainders`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,9 @@ def answer(cluster: Cluster, claims: Sequence[Claim], ask: Ask) -> list[Answer]:
 def _complete(given: Answer, snapshot: Snapshot) -> Answer:
     if given.allocation is None:
         return given
-    return replace(
-        given, common=common_traits.find_common(common_traits.list_attributes(given.allocation, snapshot.slices))
-    )
+    attributes = common_traits.list_attributes(given.allocation, snapshot.slices)
+    left = remainders.find_left(given.allocation, snapshot, is_counted=given.state is State.ALLOCATED)
+    return replace(given, common=common_traits.find_common(attributes), left=left)
 
 
 def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequence[Claim]) -> Found | str:
@@ -130,10 +132,15 @@ def find_first_fit(world: World, snapshot: Snapshot, pod: Workload, claims: Sequ
 
 
 def describe_devices(allocation: Allocation) -> str:
-    """Return what an allocation gives, by request: `gpus: gpu-… and gpu-… of node-a`, or `nothing`."""
+    """Return what an allocation gives, by request: `gpus: gpu-… and gpu-… of node-a`, or `nothing`.
+
+    Of a share it also says how much it has: `gpu-… (memory 20Gi, share 25)`.
+    """
     by_request: dict[str, dict[str, list[str]]] = {}
     for result in allocation.devices.results:
-        by_request.setdefault(result.request, {}).setdefault(result.pool, []).append(result.device)
+        share = remainders.describe_share(result)
+        name = f"{result.device} ({share})" if share else result.device
+        by_request.setdefault(result.request, {}).setdefault(result.pool, []).append(name)
     parts = (
         f"{request}: " + ", ".join(f"{_join(devices)} of {pool}" for pool, devices in pools.items())
         for request, pools in by_request.items()

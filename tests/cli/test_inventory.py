@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 from driver.cli.inventory import command
 from driver.core import specification
 from driver.model.errors import InvalidInput
+from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.model.slices import Device
+from driver.state import record_files
 from tests.fakes.processes import ending
 
 
@@ -216,3 +218,29 @@ def test_in_a_wide_terminal_sockets_stand_side_by_side() -> None:
     side_by_side = re.compile("NUMA node 0 .*NUMA node 1")
     assert side_by_side.search(run_in_terminal(*arguments, columns=120))
     assert not side_by_side.search(run_in_terminal(*arguments, columns=80))
+
+
+def test_shared_devices_are_shown_with_what_is_left_of_them(tmp_path: Path) -> None:
+    def record(uid: str, memory: str, percent: int) -> None:
+        consumed = {"accel-dra.dev/memory": memory, "accel-dra.dev/share": str(percent)}
+        device = PreparedDevice(
+            requests=("gpu",), pool="n", device="gpu-0000-1b-00-0", share_id=uid, consumed_capacity=consumed
+        )
+        prepared = Record(uid=uid, namespace="ns", name=uid, phase=Phase.PREPARED, boot_id="", devices=(device,))
+        (tmp_path / "claims" / f"{uid}.json").write_bytes(record_files.encode(prepared))
+
+    (tmp_path / "claims").mkdir()
+    options = ("--shares", "MPS", "--state-dir", str(tmp_path))
+    head, *lines = show(*options).splitlines()
+    assert "SHARED BY" in head
+    assert "LEFT" not in head, "nobody has a share yet"
+    assert all("MPS" in line for line in lines)
+    record("a", "20Gi", 25)
+    record("b", "10Gi", 10)
+    head, first, second, *_ = show(*options).splitlines()
+    assert "LEFT" in head
+    assert first.rstrip().endswith("memory 50839Mi, share 65")
+    assert "memory" not in second
+    document = json.loads(show(*options, "-o", "json"))
+    assert document["left"] == {"gpu-0000-1b-00-0": {"accel-dra.dev/memory": "50839Mi", "accel-dra.dev/share": "65"}}
+    assert "SHARED BY" not in show()

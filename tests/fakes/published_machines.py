@@ -9,7 +9,9 @@ import msgspec
 from driver import vendors
 from driver.core import fencing, inventory, slicing
 from driver.core.fencing import Authority
+from driver.core.offering import Offer
 from driver.core.slicing import Identity
+from driver.model.sharing import Strategy
 from driver.settings import Settings
 from driver.simulation import manifests
 from driver.simulation.apiserver import ApiServer
@@ -24,6 +26,7 @@ def add_machine(
     hardware: str,
     authority: Authority = Authority.SCHEDULER,
     driver: str = DRIVER,
+    shares: Strategy | None = None,
 ) -> None:
     """Add a Node (unless it is there) and the slices of one driver on it."""
     if not any(node["metadata"]["name"] == name for node in server.store.list("nodes")):  # type: ignore[call-overload,index]
@@ -31,7 +34,7 @@ def add_machine(
         # Ready from the start: the taint that a new Node gets is the node controller's to remove.
         server.store.update({**created, "spec": {}})
     vendor = vendors.load("simulated", Settings().roots, {"node": hardware, "seed": f"{name}-{driver}"})
-    devices = [entry.device for entry in inventory.build(vendor.snapshot()).entries]
+    devices = [entry.device for entry in inventory.build(vendor.snapshot(), None, Offer(shares=shares)).entries]
     contents = slicing.layout(fencing.fence(devices, authority)).contents
     for wanted in slicing.plan(Identity(driver, name, "uid", name, {}), contents, ()).create:
         value: JsonObject = msgspec.json.decode(msgspec.json.encode(wanted))
