@@ -42,7 +42,7 @@ class TooNew(Corrupt):
 class _Glimpse(msgspec.Struct, frozen=True):
     """What may be understood of a later version's record."""
 
-    devices: tuple[PreparedDevice, ...]
+    devices: tuple[PreparedDevice, ...] | None = None
     steps: tuple[Step, ...] = ()
 
 

@@ -73,17 +73,16 @@ class Metrics:
             "share_percent", "Compute that a claim's share has, percent of its device.", *_SHARE_LABELS
         )
         self._share_memory = self._gauge("share_memory_bytes", "Memory that a claim's share has.", *_SHARE_LABELS)
+        self._prepare_hardware()
+
+    def _prepare_hardware(self) -> None:
+        """Make what counts changes of hardware, and daemons."""
         self._daemons = self._gauge(
             "daemon_up", "1 while a daemon of the vendor's runs, 0 while it is down and started again.", "daemon"
         )
         self._daemon_starts = self._counter(
             "daemon_starts", "Daemons that were started, found running since an earlier process, or again.", "how"
         )
-
-        self._prepare_hardware()
-
-    def _prepare_hardware(self) -> None:
-        """Make what counts changes of hardware."""
         self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
         self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
 
