@@ -28,6 +28,7 @@ SELECTION: Final = (
     "partition",
     "mig-by-profile",
     "mig-by-memory",
+    "mixed-pod",
     "first-available",
     "two-requests",
     "extended-resource",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +73,13 @@ def _summarize(devices: Sequence[PublishedDevice]) -> str:
     parts = [f"{count} {model}{f' parts {profile}' if profile else ''}" for (model, profile), count in kinds.items()]
     parts += [f"{count} of them linked" for count in domains.values()]
     possible = dict.fromkeys(_read(device, vocabulary.PROFILE) for device in devices if _is_possible(device))
-    return ", ".join(parts) + (f"; parts on demand: {', '.join(possible)}" if possible else "")
+    shared = dict.fromkeys(filter(None, (_read(device, vocabulary.SHARING) for device in devices)))
+    return ", ".join(parts) + _list("parts on demand", possible) + _list("shared through", shared)
+
+
+def _list(what: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"; {what}: {listed}" if listed else ""
 
 
 def _is_possible(device: PublishedDevice) -> bool:

@@ -316,6 +316,19 @@ def _check_memory(report: Report) -> str:
     return "" if 15 <= float(got.memory.partition(" ")[0]) <= 24 else f"the partition has {got.memory}"
 
 
+def _check_mixed(report: Report) -> str:
+    if problem := _running(report, train=1, evaluate=1, notebook=1):
+        return problem
+    views = [report.view(name) for name in ("train", "evaluate", "notebook")]
+    kinds = [view.got[0].text(vocabulary.TYPE) for view in views]
+    if kinds != [vocabulary.TYPE_GPU, vocabulary.TYPE_PARTITION, vocabulary.TYPE_GPU]:
+        return f"the devices are of type {', '.join(kinds)}"
+    if len({view.got[0].text(vocabulary.PCI_BUS_ID) for view in views}) != len(views):
+        return "two containers are on one GPU"
+    limited = [view.name for view in views if "ACCEL_DRA_SHARE_ENFORCED" in view.contents.env]
+    return "" if limited == ["notebook"] else f"limited to a share: {', '.join(limited) or 'nobody'}"
+
+
 def _check_nearby(report: Report) -> str:
     if problem := _running(report, main=2) or _same(report, vocabulary.NUMA_NODE):
         return problem
@@ -345,6 +358,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "partition": _check_partition,
     "mig-by-profile": _check_profiles,
     "mig-by-memory": _check_memory,
+    "mixed-pod": _check_mixed,
     "first-available": lambda report: _running(report, main=1),
     "shared-gpu": _check_shared,
     "two-requests": _check_two_requests,

@@ -108,6 +108,13 @@ def test_parts_that_can_be_made_are_told_apart_from_those_that_are_there() -> No
     assert text.endswith("parts on demand: 3g.40gb, 1g.10gb")
 
 
+def test_how_devices_are_shared_is_told() -> None:
+    console = _console()
+    shared = msgspec.structs.replace(DEVICE, attributes={vocabulary.SHARING: Attribute(string="MPS")})
+    demo_text.show_nodes(console, {"node": [slice_(shared, shared)]})
+    assert " ".join(console.export_text().split()).endswith("; shared through: MPS")
+
+
 def test_nodes_are_summed_up() -> None:
     part = _part("1g.10gb", uuid="MIG-1")
     console = _console()

@@ -13,13 +13,15 @@ import yaml
 
 from driver import vendors
 from driver.contract import Roots
-from driver.core import cel, fencing, inventory, naming
+from driver.core import cel, fencing, inventory, naming, shares
 from driver.core.fencing import Authority
+from driver.core.offering import Mode, Offer
 from driver.model.devices import Inventory
 from driver.model.requests import DeviceRequest
 from driver.simulation import manifests, sites, workloads
 from driver.simulation.access import CLAIMS
 from driver.simulation.cluster import Cluster, ClusterOptions
+from driver.simulation.nodes import NodeSpec
 from driver.simulation.objects import Meta
 from driver.simulation.resources import Claim, DeviceClass
 
@@ -78,8 +80,20 @@ def inventories(tmp_path_factory: pytest.TempPathFactory) -> list[Inventory]:
     """Return what the nodes of the examples publish."""
     state = str(tmp_path_factory.mktemp("state"))
     roots = Roots("/", "/", "/", "/", "/sys", "/proc", state)
-    hardware = {name for node in sites.list_nodes() for name in (node.hardware, *node.other_hardware.values())}
-    return [inventory.build(vendors.load("simulated", roots, {"node": each}).snapshot()) for each in sorted(hardware)]
+    offered = {
+        (hardware, _make_offer(node))
+        for node in sites.list_nodes()
+        for hardware in (node.hardware, *node.other_hardware.values())
+    }
+    return [
+        inventory.build(vendors.load("simulated", roots, {"node": hardware}).snapshot(), offer=offer)
+        for hardware, offer in sorted(offered, key=str)
+    ]
+
+
+def _make_offer(node: NodeSpec) -> Offer:
+    mode = Mode(node.settings.get("partitions", Mode.STATIC.value))
+    return Offer(mode=mode, shares=shares.read_strategy(node.settings.get("shares", shares.OFF)))
 
 
 def test_there_are_examples_and_each_is_promised_something() -> None:

@@ -21,6 +21,8 @@ def device(name: str, **attributes: str) -> Got:
         "profile": vocabulary.PROFILE,
         "numa": vocabulary.NUMA_NODE,
         "parent": vocabulary.PARENT_UUID,
+        "kind": vocabulary.TYPE,
+        "bus": vocabulary.PCI_BUS_ID,
     }
     values = {known[key]: Attribute(string=value) for key, value in attributes.items()}
     return Got("gpu", "node-1", "gpu.accel-dra.dev", PublishedDevice(name=name, attributes=values))
@@ -37,6 +39,7 @@ PART, WRONG_PART = device("p", profile="1g.10gb"), device("q", profile="2g.20gb"
 
 
 LARGE, SMALL = device("l", profile="3g.40gb", parent="GPU-1"), device("s", profile="1g.10gb", parent="GPU-1")
+ENFORCED = Contents({"ACCEL_DRA_SHARE_ENFORCED": "true"}, (NODE,))
 STRANGER = device("t", profile="1g.10gb", parent="GPU-2")
 
 
@@ -58,6 +61,13 @@ def place(driver: str, node: str = "node-1", **attributes: str) -> Got:
 GPU, NIC = place("gpu", numa="0", root="pci0"), place("nic", numa="0", root="pci0")
 
 
+def mixed(*kinds: str, buses: str = "123", limited: str = "notebook") -> Report:
+    names = ("train", "evaluate", "notebook")
+    got = [device(bus, kind=kind, bus=bus) for kind, bus in zip(kinds, buses, strict=True)]
+    contents = {name: ENFORCED if name == limited else Contents({}, (NODE,)) for name in names}
+    return report(*(View(name, (each,), contents[name]) for name, each in zip(names, got, strict=True)))
+
+
 def group(*nodes: str, fabric: str = "f.1") -> Report:
     members = {f"group-{index}": [place("gpu", node, fabric=fabric)] * 4 for index, node in enumerate(nodes)}
     return report(*(view(name, *got) for name, got in members.items()))
@@ -70,6 +80,7 @@ KEPT: Mapping[str, Report] = {
     "partition": report(view("main", PART)),
     "mig-by-profile": report(view("model", LARGE), view("helper", SMALL)),
     "mig-by-memory": report(view("main", sized("p", "20096Mi"))),
+    "mixed-pod": mixed("gpu", "partition", "gpu"),
     "first-available": report(view("main", A)),
     "shared-gpu": report(view("server", A), view("profiler", A), view("logger")),
     "two-requests": report(view("prefill", A), view("decode", B)),
@@ -128,6 +139,10 @@ def test_a_container_without_its_device_or_its_node_is_a_problem(name: str) -> N
         ("mig-by-profile", report(view("model", SMALL), view("helper", SMALL)), "profiles are 1g.10gb and 1g.10gb"),
         ("mig-by-memory", report(view("main", sized("p", "40448Mi"))), "the partition has 39.5 GiB"),
         ("mig-by-memory", report(view("main", sized("p", "9984Mi"))), "the partition has 9.75 GiB"),
+        ("mixed-pod", mixed("gpu", "gpu", "gpu"), "the devices are of type gpu, gpu, gpu"),
+        ("mixed-pod", mixed("gpu", "partition", "gpu", buses="122"), "two containers are on one GPU"),
+        ("mixed-pod", mixed("gpu", "partition", "gpu", limited="train"), "limited to a share: train"),
+        ("mixed-pod", mixed("gpu", "partition", "gpu", limited=""), "limited to a share: nobody"),
         ("topology-pair", report(view("main", A, ELSEWHERE)), "interconnectDomain differs"),
         ("gpu-with-nic", report(view("main", GPU, GPU)), "the devices are of {'gpu'}"),
         ("gpu-with-nic", report(view("main", GPU, place("nic", numa="1", root="pci0"))), "numaNode differs"),
