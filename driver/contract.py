@@ -128,6 +128,8 @@ class Daemon:
     end: Callable[[], None] | None = None
     """Asks it to end in its own way; without it, or if that takes too long, it is sent SIGTERM and then SIGKILL."""
     ready_seconds: float = 10.0
+    logs: tuple[str, ...] = ()
+    """Files that it writes beside its output: kept short, too."""
 
 
 class Runner(Protocol):
@@ -140,10 +142,7 @@ class Runner(Protocol):
         """
 
     def stop(self, name: str, end: Callable[[], None] | None = None) -> None:
-        """End it and its children, or find it ended; also one that an earlier process started. Raises `StepFailed`.
-
-        `end` as in `Daemon`, for one that this process did not start.
-        """
+        """End it and its children, or find it ended; also one that an earlier process started. Raises `StepFailed`."""
 
 
 Create = Callable[[Roots, Mapping[str, str], Runner], Vendor]

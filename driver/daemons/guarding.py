@@ -11,12 +11,14 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from driver.contract import Daemon
 from driver.daemons import launching, processes
 from driver.daemons.launching import Patience
-from driver.daemons.places import Place
+from driver.daemons.logs import Log
+from driver.daemons.places import LOG_BYTES, Place
 from driver.daemons.processes import Process
 from driver.model.errors import StepFailed
 from driver.model.occurrences import DaemonEnded, DaemonStarted, DaemonStopped, Emit
@@ -47,6 +49,7 @@ class Guard:
         self._place = place
         self._emit = emit
         self._timings = timings
+        self._logs = tuple(Log(Path(path), LOG_BYTES) for path in daemon.logs)
         self._process: Process | None = None
         self._began = 0.0
         self._failures = 0
@@ -159,7 +162,8 @@ class Guard:
                 processes.poll(descriptor, self._wake, seconds=self._timings.tick)
             finally:
                 os.close(descriptor)
-        self._place.log.trim()
+        for log in (self._place.log, *self._logs):
+            log.trim()
         if not self._leaving.is_set() and not self._place.is_to_stop and not processes.is_running(process):
             self._process = None
             if time.monotonic() - self._began > self._timings.steady:

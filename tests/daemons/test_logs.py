@@ -102,6 +102,14 @@ def test_the_log_of_a_running_daemon_is_trimmed(bench: Bench) -> None:
     wait_until(lambda: (bench.root / "daemons/mps/log").stat().st_size < LOG_BYTES)
 
 
+def test_the_files_that_a_daemon_writes_itself_are_trimmed_too(bench: Bench) -> None:
+    own = bench.file("server.log")
+    own.write_bytes(b"x" * (LOG_BYTES + 9999))
+    bench.supervisor.start(bench.daemon(SLEEP, logs=(str(own), str(bench.file("not-there.log")))))
+    wait_until(bench.file("server.log.1").exists)
+    wait_until(lambda: own.stat().st_size == 0)
+
+
 def test_last_words_are_short_and_of_one_line(tmp_path: Path) -> None:
     log = Log(tmp_path / "log", limit=4096)
     assert log.last_words() == ""

@@ -62,6 +62,12 @@ _ARCHITECTURES: Final = {
 """From the bindings, so that a newer nvidia-ml-py brings newer names."""
 _VIRTUAL_HOSTS: Final = (pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU, pynvml.NVML_GPU_VIRTUALIZATION_MODE_HOST_VSGA)
 
+COMPUTE_MODES: Final = {
+    "Default": pynvml.NVML_COMPUTEMODE_DEFAULT,
+    "ExclusiveProcess": pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS,
+    "Prohibited": pynvml.NVML_COMPUTEMODE_PROHIBITED,
+}
+
 
 class DeviceFault(errors.DriverError):
     """One GPU answered with an error; the others may be well. `lost`: no other call to it can succeed."""
@@ -194,6 +200,10 @@ class Session:
         """Return the GPU at this index. Raises `DeviceFault` if it does not answer."""
         return Device(_call(pynvml.nvmlDeviceGetHandleByIndex, index))
 
+    def find(self, uuid: str) -> Device:
+        """Return the GPU with this UUID. Raises `NotFound` if there is none."""
+        return Device(_call(pynvml.nvmlDeviceGetHandleByUUID, uuid))
+
 
 class Device:
     """One GPU or MIG device. Valid while its session is open."""
@@ -230,6 +240,15 @@ class Device:
     def architecture(self) -> str | None:
         """Return the name of the architecture, or None for one that the bindings do not know."""
         return _ARCHITECTURES.get(_integer(pynvml.nvmlDeviceGetArchitecture, self._handle))
+
+    def compute_mode(self) -> str:
+        """Return who may use it at a time: one of `COMPUTE_MODES`."""
+        mode = _integer(pynvml.nvmlDeviceGetComputeMode, self._handle)
+        return next((name for name, number in COMPUTE_MODES.items() if number == mode), str(mode))
+
+    def set_compute_mode(self, name: str) -> None:
+        """Set it, for processes that begin from now on. `Forbidden` without root."""
+        _call(pynvml.nvmlDeviceSetComputeMode, self._handle, COMPUTE_MODES[name])
 
     def cores(self) -> int:
         """Return the number of CUDA cores. `Unsupported` while MIG is enabled."""

@@ -87,6 +87,7 @@ class FakeGpu:
     instances: list[FakeInstance] = field(default_factory=list)
     virtualization: int = pynvml.NVML_GPU_VIRTUALIZATION_MODE_NONE
     memory_nodes: tuple[int, ...] = ()
+    compute_mode: int = pynvml.NVML_COMPUTEMODE_DEFAULT
     errors: dict[str, int] = field(default_factory=dict)
 
     def lose(self) -> None:

@@ -187,6 +187,20 @@ class _Functions:
             raise Refused(code)
         self._library.hand_out(device, gpus[index.value])
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: Any, device: object) -> None:  # noqa: N802
+        found = next((gpu for gpu in self._library.node.gpus if gpu.uuid.encode() == uuid.value), None)
+        if found is None:
+            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
+        self._library.hand_out(device, found)
+
+    def nvmlDeviceGetComputeMode(self, handle: FakeGpu, mode: object) -> None:  # noqa: N802
+        _behind(mode).value = handle.compute_mode
+
+    def nvmlDeviceSetComputeMode(self, handle: FakeGpu, mode: Any) -> None:  # noqa: N802
+        if mode.value not in (0, 2, 3):
+            raise Refused(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        handle.compute_mode = mode.value
+
     # -- one GPU or MIG device --------------------------------------------------------------------------------------
 
     def nvmlDeviceGetUUID(self, handle: FakeGpu | Part, buffer: object, _size: object) -> None:  # noqa: N802

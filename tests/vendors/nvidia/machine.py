@@ -8,6 +8,7 @@ from pathlib import Path
 import pynvml
 
 from driver.contract import Roots, Vendor
+from driver.vendors import NoRunner
 from driver.vendors.nvidia.vendor import Nvidia, parse_options
 from tests.fakes.nvml.hardware import FakeNode, load_node
 from tests.fakes.nvml.library import FakeLibrary, FakeLoader
@@ -24,12 +25,13 @@ class Rig:
         self.node = load_node(node) if isinstance(node, str) else node
         self.tree = Tree(folder, self.node)
         self.library = FakeLibrary(self.node)
-        self.loader = FakeLoader({str(self.tree.install()): self.library})
+        self.loader_path = self.tree.install()
+        self.loader = FakeLoader({str(self.loader_path): self.library})
         self.tree.load()
 
     def create(self, options: Mapping[str, str] | None = None, roots: Roots | None = None) -> Nvidia:
         """Return a vendor on this machine."""
-        return Nvidia(roots or self.tree.roots(), parse_options(options or {}), self.loader)
+        return Nvidia(roots or self.tree.roots(), parse_options(options or {}), self.loader, NoRunner())
 
     def unload(self) -> None:
         """Remove the kernel modules, as before a reload of the driver."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
@@ -10,7 +11,10 @@ import pytest
 from driver import vendors
 from driver.contract import Target, Vendor
 from driver.core import inventory
-from driver.model.errors import InvalidInput, Unavailable
+from driver.model.errors import InvalidInput, Unavailable, Unsupported
+from driver.model.prepared import Step
+from driver.model.sharing import Sharing, Strategy
+from driver.vendors.nvidia.vendor import parse_options
 from tests.fakes.nvml.hardware import FakeNode, load_node
 from tests.fakes.nvml.library import FakeLibrary, FakeLoader
 from tests.fakes.nvml.tree import LIBRARIES, Tree
@@ -45,7 +49,8 @@ def test_it_is_loaded_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"node": "hgx-h100"}, "vendor option: 'node' is not allowed; allowed: cdi-hook"),
+        ({"node": "hgx-h100"}, "vendor option: 'node' is not allowed; allowed: cdi-hook, mps-users"),
+        ({"mps-users": "two"}, "vendor option mps-users: 'two' is not allowed; allowed: one or many"),
         (
             {"cdi-hook": "nvidia-cdi-hook"},
             "vendor option cdi-hook: 'nvidia-cdi-hook' is not allowed; allowed: an absolute",
@@ -62,6 +67,38 @@ def test_options_that_are_wrong_are_named(tmp_path: Path, options: dict[str, str
 @pytest.mark.parametrize("hook", ["none", "/usr/bin/nvidia-ctk"])
 def test_options_that_are_right(tmp_path: Path, hook: str) -> None:
     vendors.load("nvidia", make_roots(tmp_path), {"cdi-hook": hook})
+
+
+def test_mps_users_is_one_or_many() -> None:
+    assert [parse_options({"mps-users": users}).many_users for users in ("one", "many")] == [False, True]
+    assert not parse_options({}).many_users
+
+
+def test_steps_go_to_the_module_that_planned_them(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "t4")
+    vendor = rig.create()
+    sharing = Sharing(Strategy.TIME_SLICING)
+    rig.node.gpus[0].compute_mode = pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
+    (step,) = vendor.plan([replace(aim(vendor), sharing=sharing)])
+    assert vendor.run(step, ()) == step
+    assert rig.node.gpus[0].compute_mode == pynvml.NVML_COMPUTEMODE_DEFAULT
+    vendor.undo(step)
+    assert rig.node.gpus[0].compute_mode == pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
+
+
+def test_a_step_of_a_newer_version_is_unknown(tmp_path: Path) -> None:
+    vendor = Rig(tmp_path, "t4").create()
+    with pytest.raises(Unsupported, match="step fold is unknown to nvidia"):
+        vendor.undo(Step(name="fold"))
+
+
+def test_what_a_container_gets_of_mps_is_part_of_its_edits(tmp_path: Path) -> None:
+    vendor = Rig(tmp_path, "t4").create()
+    target = replace(aim(vendor), claim="c1", sharing=Sharing(Strategy.MPS))
+    edits = vendor.prepare([target]).devices[target.key]
+    assert edits.device_nodes == vendor.prepare([aim(vendor)]).devices[target.key].device_nodes
+    assert edits.env == ("CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps",)
+    assert [mount.container_path for mount in edits.mounts] == ["/tmp/nvidia-mps", "/dev/shm"]
 
 
 def test_a_library_that_appears_later(tmp_path: Path) -> None:
