@@ -188,12 +188,11 @@ def read(daemon: Daemon, connection: Connection) -> bool:
     return bool(received) and len(connection.unread) <= LONGEST_LINE
 
 
-def serve(daemon: Daemon, listener: socket.socket) -> None:
-    """Serve until the daemon is told to quit, or its socket has gone from the folder."""
-    own = identify(NAME)
+def serve(daemon: Daemon, listener: socket.socket, own: tuple[int, int] | None) -> None:
+    """Serve until the daemon is told to quit, or its socket, `own`, has gone from the folder."""
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
-    while not daemon.ending and identify(NAME) == own:
+    while not daemon.ending and own is not None and identify(NAME) == own:
         for key, _ in selector.select(TICK_SECONDS):
             if key.data is None:
                 client = listener.accept()[0]
@@ -203,7 +202,7 @@ def serve(daemon: Daemon, listener: socket.socket) -> None:
                 selector.unregister(key.data.socket)
                 key.data.socket.close()
                 daemon.leave(key.data)
-    if identify(NAME) == own:
+    if own is not None and identify(NAME) == own:
         os.unlink(NAME)  # noqa: PTH108
 
 
@@ -211,8 +210,9 @@ def main(folder: str, devices: str) -> None:
     """Serve a folder that has this many devices."""
     os.chdir(folder)  # a socket's path may have 107 bytes only
     listener = open_socket()
+    own = identify(NAME)
     print(f"serving {devices} devices in {folder}", flush=True)  # noqa: T201 - its log
-    serve(Daemon(int(devices)), listener)
+    serve(Daemon(int(devices)), listener, own)
     print("ending", flush=True)  # noqa: T201
 
 
