@@ -44,6 +44,7 @@ from driver.model.devices import Inventory
 from driver.model.errors import DriverError, Unavailable
 from driver.model.occurrences import HardwareChanged, Occurrence, Registered, RegistryAwaited
 from driver.node.modes import Modes
+from driver.node.passing import Passing
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
 from driver.node.publishing import Place
@@ -252,7 +253,8 @@ class Plugin:
             clock=time.monotonic,
             wait=self._stopping.wait,
         )
-        return open_preparer(self._settings, vendor, outside)
+        passing = Passing(self._devices, vendor, lambda: self._scanner.inventory)
+        return open_preparer(self._settings, vendor, outside, neutral=(passing,))
 
     def _tell_change(self, occurrence: Occurrence) -> None:
         """Tell what happens to claims; hardware that was changed for one is looked at again soon."""

@@ -62,7 +62,8 @@ class Surveyor:
 
     def fingerprint(self) -> str:
         """Return a text that changes when a new look is worthwhile. Cheap, as that of `contract.Vendor`."""
-        kernel = self._devices.fingerprint(self._addresses) if self._addresses else ""
+        asked = self._addresses or self._offers_passthrough
+        kernel = self._devices.fingerprint(self._addresses) if asked else ""
         return f"{self._vendor.fingerprint()}\n{kernel}\n{self._round}"
 
     def snapshot(self) -> Survey:
@@ -93,7 +94,7 @@ class Surveyor:
         bound = passthrough.list_bound(steps)
         seen = (each.pci_address for each in found.accelerators) if found and self._offers_passthrough else ()
         self._addresses = tuple(sorted({*bound, *seen}))
-        return self._devices.look(self._addresses) if self._addresses else None
+        return self._devices.look(self._addresses) if self._addresses or self._offers_passthrough else None
 
     def _judge(self, found: Snapshot, before: Holdings | None, after: Holdings | None) -> Ownership:
         """Decide what is ours. Records that cannot be read prove nothing, and neither does the look before them."""
