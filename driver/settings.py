@@ -221,8 +221,8 @@ def check_name(field: str, value: str) -> None:
         raise InvalidInput(field, value, "a DNS subdomain: lower-case letters, digits, '-' and '.'")
 
 
-def check_address(value: str) -> None:
-    """Raise `InvalidInput` for a value of `metrics-address` that nobody can listen on."""
+def check_address(value: str, field: str = "metrics-address") -> None:
+    """Raise `InvalidInput` for an address that nobody can listen on."""
     host, colon, port = value.rpartition(":")
     if value and not (colon and port.isdigit() and int(port) <= 65535 and not host.startswith("http")):
-        raise InvalidInput("metrics-address", value, "host:port, or :port for all addresses")
+        raise InvalidInput(field, value, "host:port, or :port for all addresses")

@@ -18,6 +18,7 @@ from driver.model.errors import DriverError, InvalidInput
 COMMANDS: Final = {
     "plugin": "Run the node plugin: publish this node's devices and prepare them for containers.",
     "controller": "Run the controller: allocate claims that ask for it, and say why claims wait.",
+    "webhook": "Run the admission webhook: refuse wrong configuration before it reaches a node.",
     "inventory": "Show the accelerators of this machine, as they are published, and their links.",
     "doctor": "Check everything the plugin needs on this node and in the cluster.",
     "explain": "Say what a claim or pod has, would get, or waits for, and why.",

@@ -98,6 +98,10 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.ClaimWaits: "a claim waits",
     occurrences.ClusterUnavailable: "the API server does not answer as it should, trying again",
     occurrences.EventLost: "an Event could not be written and was given up",
+    occurrences.CertificateLoaded: "serving with this certificate",
+    occurrences.CertificateRefused: "certificate or key cannot be used, the ones before stay",
+    occurrences.ObjectReviewed: "object reviewed",
+    occurrences.ReviewRefused: "a request could not be answered",
 }
 
 
@@ -140,6 +144,8 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.AllocationFailed()
             | occurrences.ClusterUnavailable()
             | occurrences.EventLost()
+            | occurrences.CertificateRefused()
+            | occurrences.ReviewRefused()
         ):
             return logging.WARNING
         case _:

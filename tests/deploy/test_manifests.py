@@ -367,6 +367,7 @@ def test_peer_defect_17_each_component_works_with_and_without_the_others(
     assert ("affinity" in pod_spec(objects)) is ("nvidia-nodes" in chosen)
     assert (configured(objects).allocation_authority == "controller") is ("controller-authority" in chosen)
     assert (("RoleBinding", "accel-dra-node-privileged") in objects) is ("openshift" in chosen)
+    assert (("ValidatingWebhookConfiguration", "accel-dra-webhook") in objects) is ("webhook" in chosen)
     assert configured(objects).passthrough is ("passthrough" in chosen)
     assert (("DeviceClass", "vfio.accel-dra.dev") in objects) is ("passthrough" in chosen)
 

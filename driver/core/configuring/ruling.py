@@ -91,10 +91,17 @@ class _Bench:
         if text not in self.kinds:
             try:
                 self.kinds[text] = documents.identify(text)
-            except InvalidInput as error:
+            except InvalidInput:
                 self.kinds[text] = ""
-                self.note(entry, error)
+                self._note_all(entry)
         return self.kinds[text]
+
+    def _note_all(self, entry: AllocationConfiguration) -> None:
+        """Note everything that is wrong with an entry, as the webhook does."""
+        try:
+            documents.read(_text(entry))
+        except InvalidInput as error:
+            self.note(entry, error)
 
     def read(self, entry: AllocationConfiguration) -> DeviceConfig:
         """Return what an entry says; nothing if it cannot be read."""

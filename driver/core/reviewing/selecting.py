@@ -7,7 +7,7 @@ wherever that device is. The selectors of a class meet all devices, those of a r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +45,8 @@ class Stage:
     """Whether the slices of the cluster are known: none may be published."""
     has_classes: bool = False
     """Whether `classes` are all that there are."""
+    has_time: Callable[[], bool] = lambda: True
+    """Asked before each selector: what has not been tried when it says no is not tried any more."""
 
 
 def open_stage(
@@ -61,19 +63,19 @@ def open_stage(
 
 def review_class(subject: Subject, stage: Stage) -> Iterator[Finding]:
     """Yield what is wrong with the selectors of a class."""
-    faults, compiled = _compile(subject.selectors, f"{subject.path}.selectors")
+    faults, compiled = _compile(subject.selectors, f"{subject.path}.selectors", stage)
     yield from faults
-    yield from _try(compiled, stage.specimens)
+    yield from _try(compiled, stage.specimens, stage)
     if stage.has_slices and not faults and not _matches_any(compiled, stage):
         yield warn(f"{subject.path}.selectors", "no device that is published now matches this class")
 
 
 def review_wish(wish: Wish, stage: Stage) -> Iterator[Finding]:
     """Yield what is wrong with the selectors of a request."""
-    faults, compiled = _compile(wish.request.selectors, f"{wish.path}.selectors")
+    faults, compiled = _compile(wish.request.selectors, f"{wish.path}.selectors", stage)
     yield from faults
     passed = _pass_class(wish.request.device_class_name, stage)
-    yield from _try_blindly(compiled, stage.specimens) if passed is None else _try(compiled, passed)
+    yield from _try_blindly(compiled, stage) if passed is None else _try(compiled, passed, stage)
 
 
 def find_types(class_name: str, stage: Stage) -> frozenset[str] | None:
@@ -86,12 +88,12 @@ _Compiled = list[tuple[str, str]]
 """Path and expression."""
 
 
-def _compile(selectors: Sequence[Selector], path: str) -> tuple[list[Finding], _Compiled]:
+def _compile(selectors: Sequence[Selector], path: str, stage: Stage) -> tuple[list[Finding], _Compiled]:
     """Return what the API server would refuse, and the selectors that can be tried."""
     faults: list[Finding] = []
     good: _Compiled = []
     for index, selector in enumerate(selectors):
-        if selector.cel is None:
+        if selector.cel is None or not stage.has_time():
             continue
         where, expression = f"{path}[{index}].cel.expression", selector.cel.expression
         reason = cel.admission_error(expression)
@@ -103,22 +105,23 @@ def _compile(selectors: Sequence[Selector], path: str) -> tuple[list[Finding], _
     return faults, good
 
 
-def _try(compiled: _Compiled, devices: Sequence[Specimen]) -> Iterator[Finding]:
+def _try(compiled: _Compiled, devices: Sequence[Specimen], stage: Stage) -> Iterator[Finding]:
     """Yield selectors that have no answer for a device; each meets those that the earlier ones let through."""
     for path, expression in compiled:
-        failing = [each for each in devices if _find_missing(expression, each) is not None]
+        failing = [each for each in devices if stage.has_time() and _find_missing(expression, each) is not None]
         if failing:
             yield _describe(path, expression, failing)
-        devices = [each for each in devices if _matches(expression, each.view)]
+        devices = [each for each in devices if stage.has_time() and _matches(expression, each.view)]
 
 
-def _try_blindly(compiled: _Compiled, devices: Sequence[Specimen]) -> Iterator[Finding]:
+def _try_blindly(compiled: _Compiled, stage: Stage) -> Iterator[Finding]:
     """Yield selectors that read a word of the vocabulary that devices of every type may lack.
 
     More cannot be said of a request whose class is not at hand.
     """
     for path, expression in compiled:
-        failing = [each for each in devices if each.type and _lacks_own(_find_missing(expression, each))]
+        devices = (each for each in stage.specimens if each.type and stage.has_time())
+        failing = [each for each in devices if _lacks_own(_find_missing(expression, each))]
         if {each.type for each in failing} >= {TYPE_GPU, TYPE_PARTITION}:
             yield _describe(path, expression, failing)
 
@@ -128,16 +131,20 @@ def _pass_class(name: str, stage: Stage) -> list[Specimen] | None:
     device_class = stage.classes.get(name)
     if device_class is not None:
         selectors = [each.cel.expression for each in device_class.spec.selectors if each.cel is not None]
-        return [each for each in stage.specimens if all(_matches(one, each.view) for one in selectors)]
+        return [
+            each for each in stage.specimens if all(stage.has_time() and _matches(one, each.view) for one in selectors)
+        ]
     if name in OUR_CLASSES:
         return [each for each in stage.specimens if each.type in OUR_CLASSES[name]]
     return None
 
 
 def _matches_any(compiled: _Compiled, stage: Stage) -> bool:
-    """Say whether a published device matches; also if there are too many to look at all of them."""
+    """Say whether a published device matches; also if there are too many, or too little time, to look at all."""
     devices = specimens.list_devices(stage.slices)
     for driver, _, device in itertools.islice(devices, _MAX_TRIED):
+        if not stage.has_time():
+            return True
         try:
             view = cel.view(driver, device)
         except CelError:
