@@ -18,6 +18,8 @@ from driver.controller.settings import ControllerSettings
 from driver.core.deciding.world import Reason
 from driver.telemetry.controller_metrics import ControllerMetrics
 from driver.telemetry.metrics import Metrics
+from driver.telemetry.webhook_metrics import WebhookMetrics
+from driver.webhook.settings import WebhookSettings
 from tests.docs.blocks import DOCUMENTS
 
 _MARKED: Final = re.compile(r"(<!-- table: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -66,7 +68,12 @@ def write_controller_settings() -> str:
     return _list_settings(ControllerSettings)
 
 
-def _list_settings(kind: type[settings.Settings | ControllerSettings]) -> str:
+def write_webhook_settings() -> str:
+    """The same for the webhook."""
+    return _list_settings(WebhookSettings)
+
+
+def _list_settings(kind: type[settings.Settings | ControllerSettings | WebhookSettings]) -> str:
     rows = []
     for field in dataclasses.fields(kind):
         flag = settings.flag(field)
@@ -99,6 +106,11 @@ def write_controller_metrics() -> str:
     return _list_metrics(ControllerMetrics().registry)
 
 
+def write_webhook_metrics() -> str:
+    """The same for the webhook."""
+    return _list_metrics(WebhookMetrics().registry)
+
+
 def write_reasons() -> str:
     """Reasons of Events on claims that wait, and what each means."""
     return _table(("reason", "meaning"), ((f"`{reason.value}`", MEANINGS[reason]) for reason in Reason))
@@ -124,6 +136,8 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "controller settings": write_controller_settings,
     "controller metrics": write_controller_metrics,
+    "webhook settings": write_webhook_settings,
+    "webhook metrics": write_webhook_metrics,
     "reasons": write_reasons,
     "permissions": write_permissions,
     "metrics": write_metrics,

@@ -2,15 +2,20 @@
 
 `script` a script of the repository · `shell` run as it is · `fork` run in a copy of the code · `cluster` run by kubectl
 against the embedded API server · `node` needs a real node: names and options are checked · `image` builds or pushes the
-image · `install` installs the package · a path (YAML): the file is rendered there.
+image · `install` installs the package · `certificate` makes one for the webhook · a path (YAML): the file is rendered
+there.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -27,12 +32,13 @@ from driver.cli.commands import cli
 from driver.core import cel, inventory
 from driver.settings import Settings
 from driver.simulation.apiserver import ApiServer
+from driver.webhook.certificates import Certificates
 from tests.docs.blocks import DOCUMENTS, ROOT, Block, read_blocks, split
 from tests.fakes import kustomize
 
 BLOCKS: Final = [block for document in DOCUMENTS for block in read_blocks(document)]
 TAGS: Final = {
-    "console": {"script", "shell", "fork", "cluster", "node", "image", "install"},
+    "console": {"script", "shell", "fork", "cluster", "node", "image", "install", "certificate"},
     "yaml": {"cluster", "deploy/overlays/mine/kustomization.yaml"},
 }
 KUBECTL: Final = shutil.which("kubectl")
@@ -73,6 +79,41 @@ def test_scripts_exist_and_parse(block: Block) -> None:
         assert os.access(script, os.X_OK), script
         if script.read_text().startswith("#!/usr/bin/env bash"):
             subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_a_certificate_made_as_documented_is_served_and_trusted(tmp_path: Path) -> None:
+    """What goes to kubectl is looked at: patches have to fit the configuration that is installed."""
+    shutil.copytree(ROOT / "deploy" / "components" / "webhook", tmp_path / "webhook")
+    (installed,) = (
+        item for item in kustomize.render(tmp_path / "webhook") if item["kind"] == "ValidatingWebhookConfiguration"
+    )
+    patched: list[str] = []
+    for block in tagged("console", "certificate"):
+        for command in block.commands:
+            if command.startswith("openssl "):
+                subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path, capture_output=True, timeout=50)
+            elif " patch " in command:
+                done = run(f"printf %s {command.partition(' -p ')[2]}", tmp_path)
+                (change,) = json.loads(done.stdout)
+                value: Any = installed
+                *parents, last = [part for part in change["path"].split("/") if part]
+                for part in parents:
+                    value = value[int(part)] if part.isdigit() else value[part]
+                assert (change["op"] == "add") is (last not in value)
+                patched.append(str(change["value"]))
+            else:
+                assert "create secret tls accel-dra-webhook --cert=tls.crt --key=tls.key" in command
+    assert patched[0] == base64.b64encode((tmp_path / "tls.crt").read_bytes()).decode()
+    assert patched[1] == "Fail"
+    pair = Certificates(str(tmp_path / "tls.crt"), str(tmp_path / "tls.key"), 60.0, lambda _: None)
+    trusting = ssl.create_default_context(cadata=base64.b64decode(patched[0]).decode())
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = pair.context.wrap_bio(ours, theirs, server_side=True)
+    client = trusting.wrap_bio(theirs, ours, server_hostname="accel-dra-webhook.accel-dra.svc")
+    for side in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.getpeercert()
 
 
 @pytest.mark.parametrize("block", tagged("console", "shell"), ids=str)
