@@ -12,7 +12,7 @@ import logging
 import sys
 from typing import Final
 
-from driver.model import occurrences
+from driver.model import occurrences, reviewing
 from driver.model.occurrences import Occurrence
 
 LOGGER: Final = logging.getLogger("accel_dra")
@@ -98,10 +98,10 @@ _TEXT: Final[dict[type, str]] = {
     occurrences.ClaimWaits: "a claim waits",
     occurrences.ClusterUnavailable: "the API server does not answer as it should, trying again",
     occurrences.EventLost: "an Event could not be written and was given up",
-    occurrences.CertificateLoaded: "serving with this certificate",
-    occurrences.CertificateRefused: "certificate or key cannot be used, the ones before stay",
-    occurrences.ObjectReviewed: "object reviewed",
-    occurrences.ReviewRefused: "a request could not be answered",
+    reviewing.CertificateLoaded: "serving with this certificate",
+    reviewing.CertificateRefused: "certificate or key cannot be used, the ones before stay",
+    reviewing.ObjectReviewed: "object reviewed",
+    reviewing.ReviewRefused: "a request could not be answered",
 }
 
 
@@ -144,8 +144,8 @@ def _level(occurrence: Occurrence) -> int:
             | occurrences.AllocationFailed()
             | occurrences.ClusterUnavailable()
             | occurrences.EventLost()
-            | occurrences.CertificateRefused()
-            | occurrences.ReviewRefused()
+            | reviewing.CertificateRefused()
+            | reviewing.ReviewRefused()
         ):
             return logging.WARNING
         case _:

@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from driver import __version__
-from driver.model import occurrences
+from driver.model import occurrences, reviewing
 from driver.model.occurrences import Occurrence
 
 _PREFIX: Final = "accel_dra_webhook"
@@ -50,17 +50,17 @@ class WebhookMetrics:
     def count(self, occurrence: Occurrence) -> None:
         """Update metrics from something that happened."""
         match occurrence:
-            case occurrences.ObjectReviewed():
+            case reviewing.ObjectReviewed():
                 self._reviews.labels(occurrence.kind, "denied" if occurrence.faults else "allowed").inc()
                 self._faults.inc(len(occurrence.faults))
                 self._warnings.inc(occurrence.warnings)
                 self._seconds.observe(occurrence.seconds)
-            case occurrences.ReviewRefused():
+            case reviewing.ReviewRefused():
                 self._refused.labels(occurrence.reason).inc()
-            case occurrences.CertificateLoaded():
+            case reviewing.CertificateLoaded():
                 self._loads.labels("ok").inc()
                 self._expires.set(occurrence.expires_at)
-            case occurrences.CertificateRefused():
+            case reviewing.CertificateRefused():
                 self._loads.labels("refused").inc()
             case occurrences.ClusterUnavailable():
                 self._errors.inc()

@@ -23,7 +23,8 @@ from driver.core.reviewing.findings import Finding
 from driver.core.reviewing.subjects import KINDS, Subject
 from driver.kube import access
 from driver.kube.client import Client
-from driver.model.occurrences import ClusterUnavailable, ObjectReviewed, Occurrence, ReviewRefused
+from driver.model.occurrences import ClusterUnavailable, Occurrence
+from driver.model.reviewing import ObjectReviewed, ReviewRefused
 from driver.telemetry import logs
 from driver.telemetry.endpoint import Endpoint
 from driver.telemetry.webhook_metrics import WebhookMetrics

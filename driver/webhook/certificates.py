@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from driver.model.errors import InvalidInput
-from driver.model.occurrences import CertificateLoaded, CertificateRefused, Emit
+from driver.model.occurrences import Emit
+from driver.model.reviewing import CertificateLoaded, CertificateRefused
 
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17

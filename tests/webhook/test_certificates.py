@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from driver.model.errors import InvalidInput
-from driver.model.occurrences import CertificateLoaded, CertificateRefused, Occurrence
+from driver.model.occurrences import Occurrence
+from driver.model.reviewing import CertificateLoaded, CertificateRefused
 from driver.webhook import certificates
 from driver.webhook.app import Webhook
 from driver.webhook.certificates import Certificates
