@@ -15,7 +15,17 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from driver.core import counting, naming, partitioning, passthrough, shares, specification, versions
+from driver.core import (
+    admitting,
+    counting,
+    naming,
+    partitioning,
+    passthrough,
+    shares,
+    specification,
+    states,
+    versions,
+)
 from driver.core.health import HealthState, list_taints
 from driver.core.interconnects import Domains, find_domains, sum_bandwidth
 from driver.core.offering import Mode, Offer
@@ -40,9 +50,10 @@ _INT64: Final = range(-(2**63), 2**63)
 def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | None = None) -> Inventory:
     """Return what the node offers, in the order in which devices should be taken, and what it leaves out and why."""
     health, offer = health or HealthState(), offer or Offer()
-    domains = find_domains(snapshot.accelerators)
     devices, twice = _tell_apart(snapshot.accelerators, lambda device: (device, None))
     divisions = [partitioning.divide(device, offer) for device in devices]
+    # What can be had whole has its links then, so that a partition of ours changes nothing that is published.
+    domains = find_domains([dataclasses.replace(each.accelerator, partitioned=not each.whole) for each in divisions])
     places, again = _tell_apart(order_devices(divisions, domains), _locate)
     twins = passthrough.decide(snapshot, offer.view, offer.bound) if offer.view else passthrough.Verdict()
     counter_sets = {made.name: made for division in divisions for made in _count(division, twins.offered)}
@@ -120,7 +131,8 @@ def _count(division: Division, twins: Collection[str]) -> Iterator[CounterSet]:
 def _draw(entry: Entry, place: Place, counter_sets: Mapping[str, CounterSet]) -> Entry:
     """Return the entry with what its device takes of the counters of its accelerator."""
     division, part = place
-    takes = division.counters if part is None else part.takes
+    own = part.takes if part else {}
+    takes = division.counters if states.takes_all(admitting.classify(entry)) else own
     counter_set = counter_sets.get(naming.name_accelerator(division.accelerator))
     if counter_set is None or not takes:
         return entry

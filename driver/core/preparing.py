@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from driver.contract import Target
-from driver.core import naming, shares
+from driver.core import admitting, naming, shares
 from driver.core.configuring import ruling
 from driver.model import vocabulary
 from driver.model.claims import Allocation, AllocationResult, ResourceClaim
@@ -92,8 +92,8 @@ def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: 
     grants = _merge(_grant(*each) for each in zip(ours, entries, configured, strict=True))
     others = [record for record in records if record.uid != ref.uid]
     for position, grant in enumerate(grants):
-        _refuse_busy(grant, others, place.inventory)
         _refuse_crowded(grant, others, grants[:position])
+        _refuse_busy(grant, others, place.inventory)
     return grants
 
 
@@ -195,8 +195,11 @@ def _find(device: str, requests: Sequence[str], place: Place) -> Entry:
     entry = place.inventory.find(device)
     if entry is not None:
         return entry
-    failures = (f for f in place.inventory.omitted if f.pci_address and naming.slug(f.pci_address) in device)
+    inventory = place.inventory
+    failures = (f for f in inventory.omitted if f.pci_address and naming.is_at(device, f.pci_address))
     reason = next((f": {failure.reason}" for failure in failures), "")
+    if not reason and any(naming.is_at(device, found.pci_address) for found in inventory.snapshot.accelerators):
+        reason = ": its accelerator is there, and does not offer this under the node's mode for partitions"
     raise NotFound(f"device {device} of request {', '.join(requests)} is not on this node now{reason}")
 
 
@@ -229,13 +232,14 @@ def _refuse_busy(grant: Grant, records: Sequence[Record], inventory: Inventory) 
     """Raise `DeviceBusy` if another claim holds what is granted. Admin access neither holds nor is held up."""
     if grant.admin_access:
         return
-    for record in records:
-        for held in record.devices:
-            if not held.admin_access and _excludes(held, grant, inventory):
-                device = grant.entry.name
-                through = "" if held.device == device else f" (through {held.device})"
-                holder = str(ClaimRef(record.namespace, record.name, record.uid))
-                raise DeviceBusy(f"{device}{through}", holder)
+    held = [(device, record) for record in records for device in record.devices]
+    wanted = admitting.Wanted(grant.entry, grant.share_id, grant.consumed_capacity)
+    rival = admitting.find_rival(wanted, [device for device, _ in held], inventory)
+    if rival is not None:
+        record = next(record for device, record in held if device is rival)
+        through = "" if rival.device == grant.entry.name else f" (through {rival.device})"
+        holder = str(ClaimRef(record.namespace, record.name, record.uid))
+        raise DeviceBusy(f"{grant.entry.name}{through}", holder)
 
 
 def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant]) -> None:
@@ -267,19 +271,3 @@ def _strategy(sharing: Sharing | None) -> Strategy | None:
 def _spell(sharing: Sharing | None) -> str:
     strategy = _strategy(sharing)
     return "nothing" if strategy is None else strategy.value
-
-
-def _excludes(held: PreparedDevice, grant: Grant, inventory: Inventory) -> bool:
-    """Say whether a held device and a granted one cannot be had at the same time."""
-    if held.device == grant.entry.name:
-        return held.share_id is None or grant.share_id is None or held.share_id == grant.share_id
-    other = inventory.find(held.device)
-    if other is None:  # the hardware of a held device is gone; its name still tells what it was a part of
-        return _is_part(held.device, grant.entry.name) or _is_part(grant.entry.name, held.device)
-    same_hardware = other.accelerator.pci_address == grant.entry.accelerator.pci_address
-    return same_hardware and (other.partition is None) != (grant.entry.partition is None)
-
-
-def _is_part(device: str, whole: str) -> bool:
-    """Partitions are named after their parent (design: names), which ends in the PCI function, one digit."""
-    return device.startswith(f"{whole}-")
