@@ -29,6 +29,7 @@ ADDRESS_VARIABLE: Final = "ACCEL_DRA_PCI_ADDRESS"
 _BRIDGES: Final = (0x0604, 0x0607)
 """PCI-to-PCI and CardBus bridges. Only functions that end a bus have to leave their driver (vfio.rst: the kernel lets
 those with another header type stay as they are)."""
+_OF_OTHERS: Final = f"it is bound to {DRIVER} by somebody else"
 _IDLE: Final = frozenset({None, "pci-stub"})
 """Drivers (or none) beside which the kernel calls a group viable (drivers/vfio/group.c, vfio_dev_driver_allowed)."""
 _HOST_ONLY: Final = frozenset(
@@ -55,8 +56,9 @@ class Former(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Facts(msgspec.Struct, frozen=True):
     """What is published of a device while its vendor cannot see it."""
 
-    vendor: str
     accelerator: Accelerator
+    snapshot: Snapshot
+    """What the vendor said of itself, without devices."""
 
 
 _formers: Final = msgspec.json.Decoder(tuple[Former, ...])
@@ -91,6 +93,8 @@ def decide(snapshot: Snapshot, view: View, bound: Collection[str] = ()) -> Verdi
             omitted.append(Failure(address, accelerator.index, reason))
         else:
             offered.add(address)
+    known = {accelerator.pci_address for accelerator in snapshot.accelerators} | set(bound)
+    omitted += (Failure(address, None, _OF_OTHERS) for address in sorted(view.taken - known))
     return Verdict(frozenset(offered), tuple(omitted))
 
 
@@ -135,7 +139,7 @@ def plan(
     reason = _explain(accelerator, snapshot, view) or _explain_target(target)
     if group is None or reason:
         raise StepRefused(STEP, f"{target.name} cannot be passed through: {reason}")
-    facts = _Facts(snapshot.vendor, accelerator)
+    facts = _Facts(accelerator, dataclasses.replace(snapshot, accelerators=(), failures=()))
     own = sorted(_list_own(group, address), key=lambda each: each.address != address)
     formers = [Former(each.address, each.driver, each.override) for each in own]
     return Step(
@@ -190,8 +194,7 @@ def keep(snapshot: Snapshot | None, steps: Iterable[Step], view: View) -> Snapsh
     kept = {facts.accelerator.pci_address: facts for facts in _list_facts(steps)}
     kept = {address: facts for address, facts in kept.items() if address in view.groups}
     if snapshot is None:
-        vendor = next((facts.vendor for facts in kept.values()), None)
-        snapshot = Snapshot(vendor, None, None, None, ()) if vendor is not None else None
+        snapshot = next((facts.snapshot for facts in kept.values()), None)
     if snapshot is None:
         return None
     seen = {accelerator.pci_address for accelerator in snapshot.accelerators}
@@ -252,7 +255,7 @@ def _explain_target(target: Target) -> str:
 
 def _explain_own(function: Function) -> str:
     if function.driver == DRIVER:
-        return f"{function.address} is bound to {DRIVER} by somebody else"
+        return f"{function.address}: {_OF_OTHERS}"
     if function.override == DRIVER or not function.settled:
         return f"somebody else is changing the driver of {function.address}"
     if function.virtual_functions:

@@ -53,3 +53,5 @@ class View:
     """Whether the kernel has the driver vfio-pci now."""
     groups: Mapping[str, Group | None] = field(default_factory=dict)
     """By PCI address of the devices asked for. Missing: not on the bus. None: the IOMMU does not manage it."""
+    taken: frozenset[str] = frozenset()
+    """PCI addresses of all accelerators (by their class) that are bound to vfio-pci, by us or by others."""

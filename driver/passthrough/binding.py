@@ -63,12 +63,13 @@ class Passthrough:
         return View(
             loaded=self._bus.loaded,
             groups={address: group and self._settle(group) for address, group in found.items()},
+            taken=self._bus.taken(),
         )
 
     def fingerprint(self, addresses: Iterable[str]) -> str:
         """Return a text that changes when another look is worthwhile. Reads links only."""
         lines = [f"{address} {self._bus.group_number(address)} {self._bus.driver(address)}" for address in addresses]
-        return "\n".join([f"loaded {self._bus.loaded}", *lines])
+        return "\n".join([f"loaded {self._bus.loaded}", f"taken {sorted(self._bus.taken())}", *lines])
 
     def run(self, step: Step, done: Sequence[Step] = ()) -> Step:  # noqa: ARG002 - the signature of contract.Steps
         """Hand a device over with all its functions, or find it handed over; return the step with its device nodes.

@@ -15,6 +15,8 @@ from typing import Final
 from driver.model.passthrough import DRIVER, Function, Group
 from driver.model.prepared import DeviceNode
 
+_ACCELERATORS: Final = (0x03, 0x12)
+"""Base classes of display controllers and of processing accelerators (PCI Code and ID Assignment)."""
 _UNSET: Final = ("", "(null)")
 """What driver_override reads like while there is none."""
 
@@ -107,6 +109,11 @@ class Bus:
         container, iommufd = _node("/dev/vfio/vfio", classes / "misc/vfio"), _node("/dev/iommu", classes / "misc/iommu")
         legacy = (container, of_group) if container and of_group else ()
         return (*legacy, *((iommufd, *of_functions) if iommufd and of_functions else ()))
+
+    def taken(self) -> frozenset[str]:
+        """Return all accelerators that are bound to vfio-pci."""
+        names = (name for name in _names(self.driver_folder(DRIVER)) if ":" in name)
+        return frozenset(name for name in names if (_number(self.device(name) / "class") or 0) >> 16 in _ACCELERATORS)
 
     @property
     def loaded(self) -> bool:

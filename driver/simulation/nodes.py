@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from driver.model import vocabulary
 from driver.simulation.access import NODES, Objects
 from driver.simulation.kubelet.kubelets import Folders, Kubelet, Options
-from driver.simulation.processes import DriverProcess
+from driver.simulation.processes import DriverProcess, Value
 from driver.simulation.runtime.containers import Runtime
 
 
@@ -35,7 +35,7 @@ class NodeSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     vendor_options: tuple[str, ...] = ()
     """More options for the vendor, as key=value."""
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
     """More options for the plugins, named like flags."""
 
 
@@ -106,7 +106,7 @@ class SimulatedNode:
         self.start_kubelet()
 
     def start_plugin(
-        self, driver: str, *, pod_uid: str = "", settings: Mapping[str, str] | None = None
+        self, driver: str, *, pod_uid: str = "", settings: Mapping[str, Value] | None = None
     ) -> DriverProcess:
         """Start the plugin of a driver; with a pod UID it runs beside another one, as in a rolling update."""
         key = f"{driver}:{pod_uid}" if pod_uid else driver
@@ -140,7 +140,7 @@ class SimulatedNode:
         boot_id.parent.mkdir(parents=True, exist_ok=True)
         boot_id.write_text(f"{uuid.uuid4()}\n")
 
-    def _plugin_options(self, driver: str) -> dict[str, str | Sequence[str]]:
+    def _plugin_options(self, driver: str) -> dict[str, Value]:
         return {
             "vendor": self.spec.vendor,
             "vendor-option": (

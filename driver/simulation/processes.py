@@ -15,6 +15,9 @@ from typing import Final
 
 from driver.settings import ENV_PREFIX
 
+Value = str | bool | Sequence[str]
+"""Of an option: a text, on or off, or several texts."""
+
 _STOP_SECONDS: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
 _LAUNCHER: Final = f"""
@@ -29,15 +32,10 @@ process instead would not be safe beside its threads."""
 class DriverProcess:
     """One `accel-dra plugin` or `accel-dra controller`; its output goes to a file."""
 
-    def __init__(self, command: str, options: Mapping[str, str | Sequence[str]], log: Path) -> None:
+    def __init__(self, command: str, options: Mapping[str, Value], log: Path) -> None:
         """Start it with these options, named without dashes; a sequence repeats its option."""
         self.log = log
-        arguments = [
-            part
-            for name, value in options.items()
-            for item in ([value] if isinstance(value, str) else value)
-            for part in (f"--{name}", item)
-        ]
+        arguments = [part for name, value in options.items() for part in _spell(name, value)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -77,3 +75,9 @@ class DriverProcess:
     def read_log(self) -> str:
         """Return what it has said so far."""
         return self.log.read_text(errors="replace")
+
+
+def _spell(name: str, value: Value) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [part for item in ([value] if isinstance(value, str) else value) for part in (f"--{name}", item)]

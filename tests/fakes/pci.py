@@ -108,7 +108,7 @@ class Machine:
     def override(self, address: str) -> str | None:
         """Return the override of a function."""
         text = (self.device(address) / "driver_override").read_text().strip()
-        return None if text == "(null)" else text
+        return None if text in {"", "(null)"} else text
 
     def state(self) -> dict[str, tuple[str | None, str | None]]:
         """Return driver and override of every function."""

@@ -189,7 +189,8 @@ def test_a_device_that_somebody_else_has_bound_to_vfio_is_not_touched_and_named(
     before = rig.machine.state()
     rig.passthrough.undo(step)
     assert rig.machine.state() == before
-    with pytest.raises(StepRefused, match=f"{ONE} is bound to vfio-pci by somebody else"):
+    assert rig.passthrough.look([TWO]).taken == {ONE}
+    with pytest.raises(StepRefused, match=f"{ONE}: it is bound to vfio-pci by somebody else"):
         rig.plan()
 
 
