@@ -17,6 +17,7 @@ from driver.model.prepared import DeviceNode
 
 _ACCELERATORS: Final = (0x03, 0x12)
 """Base classes of display controllers and of processing accelerators (PCI Code and ID Assignment)."""
+_ANYBODY: Final = 0o666
 _UNSET: Final = ("", "(null)")
 """What driver_override reads like while there is none."""
 
@@ -131,12 +132,15 @@ def read_override(kernel: Kernel, folder: Path) -> str | None:
 
 
 def _node(path: str, folder: Path) -> DeviceNode | None:
-    """Return a device node with its numbers (`dev`, such as 10:196), None if the kernel has made none."""
+    """Return a device node with its numbers (`dev`, such as 10:196), None if the kernel has made none.
+
+    On the host it belongs to root; whoever is in the container that it was given to may use it, as with other devices.
+    """
     try:
-        major, _, minor = (folder / "dev").read_text(encoding="ascii").strip().partition(":")
-        return DeviceNode(path=path, type="c", major=int(major), minor=int(minor), permissions="rw")
+        major, minor = (int(part) for part in (folder / "dev").read_text(encoding="ascii").split(":"))
     except (OSError, ValueError):
         return None
+    return DeviceNode(path=path, type="c", major=major, minor=minor, permissions="rw", file_mode=_ANYBODY)
 
 
 def _link(path: Path) -> str | None:

@@ -70,7 +70,14 @@ class Site:
 
 
 def node(name: str, major: int, minor: int) -> dict[str, object]:
-    return {"path": f"/dev/vfio/{name}", "type": "c", "major": major, "minor": minor, "permissions": "rw"}
+    return {
+        "path": f"/dev/vfio/{name}",
+        "type": "c",
+        "major": major,
+        "minor": minor,
+        "permissions": "rw",
+        "fileMode": 0o666,
+    }
 
 
 def with_twins(found: Inventory) -> Inventory:

@@ -97,8 +97,8 @@ def test_a_device_is_handed_over_with_its_functions_and_given_back(rig: Rig) -> 
     done = rig.passthrough.run(step)
     assert rig.machine.state() == HANDED_OVER, "the bridge stays"
     assert passthrough.edit("x", done).device_nodes == (
-        DeviceNode(path="/dev/vfio/vfio", type="c", major=10, minor=196, permissions="rw"),
-        DeviceNode(path="/dev/vfio/27", type="c", major=244, minor=27, permissions="rw"),
+        DeviceNode(path="/dev/vfio/vfio", type="c", major=10, minor=196, permissions="rw", file_mode=0o666),
+        DeviceNode(path="/dev/vfio/27", type="c", major=244, minor=27, permissions="rw", file_mode=0o666),
     )
     assert {**done.facts, "nodes": ""} == {**step.facts, "nodes": ""}
     rig.passthrough.undo(done)

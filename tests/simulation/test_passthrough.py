@@ -85,6 +85,7 @@ def test_a_virtual_machine_gets_a_device_and_the_node_gets_it_back(begin: Callab
         ("/dev/vfio/vfio", 10, 196),
         ("/dev/vfio/11", 244, 11),
     ]
+    assert all(node.is_usable_by(107, ()) for node in contents.device_nodes)
     (mount,) = contents.mounts
     assert f'"resource.kubernetes.io/pciBusID":{{"string":"{ONE}"}}' in Path(mount.host_path).read_text()
 
