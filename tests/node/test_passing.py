@@ -124,6 +124,16 @@ def test_the_metadata_tells_the_address_where_launchers_of_virtual_machines_look
     assert '"accel-dra.dev/type":{"string":"vfio"}' in text
 
 
+@pytest.mark.parametrize(("first", "second"), [(TWIN, device(1)), (device(1), TWIN)])
+def test_a_device_and_its_twin_are_never_prepared_for_two_claims(site: Site, first: str, second: str) -> None:
+    assert site.prepare("u1", first).error == ""
+    before = site.machine.state()
+    assert f"device {second} (through {first}) is already prepared" in site.prepare("u2", second).error
+    assert site.machine.state() == before
+    assert unprepare_one(site.preparer, ref("u1")) == ""
+    assert site.prepare("u2", second).error == ""
+
+
 def test_one_claim_may_have_a_twin_and_a_device(site: Site) -> None:
     answer = site.prepare("u1", TWIN, device(2))
     assert [each.device for each in answer.devices] == [TWIN, device(2)]
