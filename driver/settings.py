@@ -18,6 +18,7 @@ from driver.core import partitioning, passthrough, shares
 from driver.core.offering import Mode, Offer
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput
+from driver.model.passthrough import View
 from driver.model.prepared import Step
 
 ENV_PREFIX: Final = "ACCEL_DRA_"
@@ -203,13 +204,17 @@ def list_profiles(settings: Settings) -> frozenset[str]:
     return names
 
 
-def make_offer(settings: Settings, steps: Iterable[Step] = ()) -> Offer:
-    """Return how the hardware is offered; `steps` of all claims tell what they have made of it."""
+def make_offer(settings: Settings, steps: Iterable[Step] = (), view: View | None = None) -> Offer:
+    """Return how the hardware is offered; `steps` of all claims tell what they have made of it.
+
+    `view`: what the kernel says of its devices, if they may be passed through.
+    """
     known = tuple(steps)
     return Offer(
         mode=Mode(settings.partitions),
         profiles=list_profiles(settings),
         owned=partitioning.owned(known),
+        view=view,
         bound=passthrough.list_bound(known),
         shares=shares.read_strategy(settings.shares),
     )

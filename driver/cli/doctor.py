@@ -37,6 +37,7 @@ OPTIONS: Final = (
     "partitions",
     "partition_profiles",
     "shares",
+    "passthrough",
     "api_timeout",
 )
 _COLORS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "red"}

@@ -27,8 +27,9 @@ from driver.core.fencing import Authority
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
-from driver.model.prepared import PreparedDevice, Record, Step
+from driver.model.prepared import PreparedDevice, Record
 from driver.model.quantities import Quantity
+from driver.node import surveying
 from driver.settings import Settings
 from driver.state import record_files
 
@@ -59,6 +60,7 @@ Cell = Callable[[Entry], str]
     "driver_name",
     "kubelet_plugins_dir",
     "state_dir",
+    "passthrough",
 )
 @click.option("-o", "--output", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Format.")
 @click.option("--topology", "picture", is_flag=True, help="Draw sockets, PCIe roots, devices and links.")
@@ -96,8 +98,8 @@ def look(settings: Settings) -> Inventory:
     vendor = vendors.load(settings.vendor, settings.roots, settings_module.vendor_options(settings))
     with _progress(f"Asking the {settings.vendor} driver…"):
         try:
-            snapshot = vendor.snapshot()
-            return inventory.build(snapshot, None, settings_module.make_offer(settings, look_at_steps(settings)))
+            snapshot, offer = surveying.look_once(settings, vendor)
+            return inventory.build(snapshot, None, offer)
         except Unavailable as error:
             hint = "`accel-dra doctor` says what is missing; `--vendor simulated` shows an example machine"
             raise click.ClickException(f"{error}\n{hint}") from error
@@ -106,11 +108,6 @@ def look(settings: Settings) -> Inventory:
         except Exception as error:
             text = f"the vendor {vendor.name} is broken, it cannot say what is there: {vendors.describe(error)}"
             raise click.ClickException(text) from error
-
-
-def look_at_steps(settings: Settings) -> tuple[Step, ...]:
-    """Return what was done for the claims that this node's plugin has prepared, as far as it can be read."""
-    return record_files.peek_steps(Path(settings.records_root))
 
 
 def find_left(found: Inventory, records: Iterable[Record]) -> dict[str, dict[str, Quantity]]:

@@ -218,8 +218,8 @@ class Plugin:
 
     def _build(self, survey: Survey) -> Inventory:
         health = self._watchdog.look(survey.snapshot) if self._watchdog else None
-        offer = settings_module.make_offer(self._settings, survey.ownership.steps)
-        offer = dataclasses.replace(offer, mode=self._modes.mode, owned=survey.ownership.owned, view=survey.view)
+        offer = settings_module.make_offer(self._settings, survey.ownership.steps, survey.view)
+        offer = dataclasses.replace(offer, mode=self._modes.mode, owned=survey.ownership.owned)
         return inventories.build(survey.snapshot, health, offer)
 
     def _make_publisher(self) -> Publisher:

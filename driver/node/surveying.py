@@ -10,15 +10,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from driver.contract import Vendor
 from driver.core import ownership, passthrough
+from driver.core.offering import Offer
 from driver.core.ownership import Holdings, Ownership
 from driver.model.devices import Snapshot
 from driver.model.errors import DriverError, Unavailable
 from driver.model.passthrough import View
 from driver.model.prepared import Step
 from driver.passthrough.binding import Passthrough
+from driver.settings import Settings, make_offer
+from driver.state import record_files
+
+
+def look_once(settings: Settings, vendor: Vendor) -> tuple[Snapshot, Offer]:
+    """Return what the plugin of this node would see and offer, for commands. Raises what vendors raise.
+
+    What claims have made of the hardware is read from the plugin's records, without waiting for it.
+    """
+    steps = record_files.peek_steps(Path(settings.records_root))
+    devices = Passthrough(settings.sys_root, settings.proc_root)
+    surveyor = Surveyor(vendor, devices, lambda: Holdings(steps, steps), offers_passthrough=settings.passthrough)
+    survey = surveyor.snapshot()
+    return survey.snapshot, make_offer(settings, steps, survey.view)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,6 @@ def test_it_takes_the_options_that_it_looks_at() -> None:
     """What only the running plugin uses would promise something here."""
     others = {field.name for field in fields(settings.Settings)} - set(OPTIONS)
     assert others == {
-        "passthrough",
         "device_metadata",
         "scan_interval",
         "rescan_interval",

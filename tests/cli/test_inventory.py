@@ -21,9 +21,11 @@ from click.testing import CliRunner, Result
 from driver.cli.inventory import command
 from driver.core import specification
 from driver.model.errors import InvalidInput
+from driver.model.passthrough import DRIVER
 from driver.model.prepared import Phase, PreparedDevice, Record
 from driver.model.slices import Device
 from driver.state import record_files
+from tests.fakes.pci import Machine
 from tests.fakes.processes import ending
 
 
@@ -94,6 +96,17 @@ def test_what_is_not_published_is_said_with_its_reason() -> None:
     assert show(node="a100-mig").endswith(
         "Not published:\n  ✗ GPU 2 0000:85:00.0: it is in partition mode and has no partitions\n"
     )
+
+
+def test_devices_for_virtual_machines_are_shown_as_the_kernel_allows_them(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "sys").build("gpud", DRIVER)
+    machine.add("0000:3b:00.0", "11")
+    machine.add("0000:af:00.0", None)
+    text = show("--passthrough", "--sys-root", str(machine.root), node="t4")
+    names = ["gpu-0000-3b-00-0", "gpu-0000-af-00-0", "vfio-0000-3b-00-0"]
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == names
+    assert "0000:af:00.0: it has no IOMMU group; the IOMMU must be on" in text
+    assert "vfio" not in show("--sys-root", str(machine.root), node="t4")
 
 
 def test_wide_adds_identities() -> None:

@@ -93,7 +93,7 @@ def inventories(tmp_path_factory: pytest.TempPathFactory) -> list[Inventory]:
 
 def _make_offer(node: NodeSpec) -> Offer:
     mode = Mode(node.settings.get("partitions", Mode.STATIC.value))
-    return Offer(mode=mode, shares=shares.read_strategy(node.settings.get("shares", shares.OFF)))
+    return Offer(mode=mode, shares=shares.read_strategy(str(node.settings.get("shares", shares.OFF))))
 
 
 def test_there_are_examples_and_each_is_promised_something() -> None:

@@ -15,12 +15,12 @@ from typing import Final
 from driver import vendors
 from driver.cli.checks.findings import Check, Finding, failed, ok, warning
 from driver.contract import Roots, Target, Vendor
-from driver.core import inventory
+from driver.core import inventory, passthrough
 from driver.model.devices import Failure, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
 from driver.model.prepared import ContainerEdits, DeviceNode, Preparation
-from driver.settings import Settings, make_offer, vendor_options
-from driver.state import record_files
+from driver.node import surveying
+from driver.settings import Settings, vendor_options
 
 Load = Callable[[str, Roots, Mapping[str, str]], Vendor]
 """`driver.vendors.load`: name, roots, options."""
@@ -65,12 +65,11 @@ class Hardware:
         """Yield what the vendor's library reports: versions, devices that work, devices that do not."""
         vendor = self._load(self._settings.vendor, self._roots, vendor_options(self._settings))
         try:
-            snapshot = vendor.snapshot()
+            snapshot, offer = surveying.look_once(self._settings, vendor)
         except Unavailable as error:
             advice = "install or repair the driver, or say where it is with --driver-root; the plugin waits for it"
             yield failed(f"the {vendor.name} driver does not answer: {error}", advice)
             return
-        offer = make_offer(self._settings, record_files.peek_steps(Path(self._settings.records_root)))
         self._vendor, self._inventory = vendor, inventory.build(snapshot, None, offer)
         versions = (f"driver {snapshot.driver_version}", f"runtime {snapshot.runtime_version}")
         known = ", ".join(text for text in versions if not text.endswith("None"))
@@ -82,6 +81,7 @@ class Hardware:
             return
         # What is yet to be made has no device nodes.
         there = [entry for entry in self._inventory.entries if not entry.partition or entry.partition.uuid]
+        there = [entry for entry in there if not passthrough.is_twin(entry.device)]
         preparations = [_prepare(self._vendor, self._inventory, entry.name) for entry in there]
         nodes, files = _collect(preparations)
         missing = [problem for node in nodes if (problem := self._find_problem(node))]
@@ -121,7 +121,8 @@ def _describe_devices(found: Inventory, source: str) -> Iterator[Finding]:
         for entry in found.entries:
             kind = f" {entry.partition.profile}" if entry.partition else ""
             made = " (to be made)" if entry.partition and entry.partition.uuid is None else ""
-            text = f"{entry.accelerator.model}{kind}{made}"
+            twin = " (for a virtual machine)" if passthrough.is_twin(entry.device) else ""
+            text = f"{entry.accelerator.model}{kind}{made}{twin}"
             models[text] = models.get(text, 0) + 1
         text = ", ".join(f"{count} x {model}" for model, count in models.items())
         yield ok(f"{text} ({source})")
@@ -135,6 +136,8 @@ def _describe_omitted(failure: Failure) -> Finding:
     if failure.part:
         where = failure.pci_address or "this node"
         advice = "docs/operations.md, Partitions, says which devices can be partitioned, and what the settings do"
+        if failure.part == inventory.PASSTHROUGH:
+            advice = "docs/operations.md, Devices for virtual machines, says what a node needs"
         return warning(f"{where} offers less than it could ({failure.part}): {failure.reason}", advice)
     where = failure.pci_address or f"number {failure.index}"
     advice = "the other devices are published; look for this one in the driver's log (dmesg) and drain the node"

@@ -15,9 +15,10 @@ from driver.cli.checks.hardware import Hardware, see
 from driver.contract import Target
 from driver.model.devices import Failure, Snapshot
 from driver.model.errors import Unavailable
+from driver.model.passthrough import DRIVER
 from driver.model.prepared import ContainerEdits, DeviceNode, Mount, Preparation, Step
 from driver.settings import Settings
-from tests.fakes import hardware
+from tests.fakes import hardware, pci
 
 NULL: Final = DeviceNode(path="/dev/acme0", host_path="/dev/null", major=1, minor=3)
 
@@ -90,6 +91,19 @@ def test_devices_are_counted_by_model_with_versions(tmp_path: Path) -> None:
     options = simulate(tmp_path, devices=[device("0000:01:00.0"), device("0000:02:00.0")], runtimeVersion="13.0")
     (finding,) = Hardware(options).look_at_devices()
     assert finding.text == "2 x NVIDIA H100 80GB HBM3 (simulated, driver 580.1, runtime 13.0)"
+
+
+def test_devices_for_virtual_machines_are_counted_apart_and_have_no_nodes_of_the_vendor(tmp_path: Path) -> None:
+    kernel = pci.Machine(tmp_path / "sys").build("gpud", DRIVER)
+    kernel.add("0000:01:00.0", "1")
+    kernel.add("0000:02:00.0", None)
+    options = simulate(tmp_path, devices=[device("0000:01:00.0"), device("0000:02:00.0")])
+    machine = Hardware(dataclasses.replace(options, passthrough=True, sys_root=str(kernel.root)))
+    lacking, found = machine.look_at_devices()
+    assert found.text.startswith("2 x NVIDIA H100 80GB HBM3, 1 x NVIDIA H100 80GB HBM3 (for a virtual machine)")
+    assert lacking.text.startswith("0000:02:00.0 offers less than it could (pass-through): it has no IOMMU group")
+    assert lacking.advice.startswith("docs/operations.md, Devices for virtual machines")
+    assert levels(machine.look_at_nodes()) == ["ok"]
 
 
 def test_partitions_are_counted_by_profile(tmp_path: Path) -> None:
