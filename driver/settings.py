@@ -63,6 +63,12 @@ class Settings:
     )
     state_dir: str = setting("", "Folder for records of prepared claims; empty: <kubelet-plugins-dir>/<driver-name>.")
 
+    daemon_cgroup: str = setting(
+        "",
+        "Folder of the host's control groups below which daemons of the vendor (MPS) get groups of their own, so that "
+        "they outlive the plugin's container; empty: they are in ours and end with it.",
+    )
+
     allocation_authority: str = setting(
         "scheduler",
         "Who allocates this node's devices, scheduler (kube-scheduler) or controller (accel-dra controller only: all "
@@ -147,6 +153,7 @@ _PATHS: Final = (
     "kubelet_plugins_dir",
     "kubelet_registry_dir",
     "state_dir",
+    "daemon_cgroup",
 )
 
 

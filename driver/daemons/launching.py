@@ -64,6 +64,8 @@ def launch(daemon: Daemon, place: Place) -> Process:
     child.returncode = 0
     process = processes.recognize(child.pid)
     place.write(process)
+    if processes.is_running(process):
+        place.cgroup.enter(place.name, process.pid)
     return process
 
 
@@ -85,6 +87,7 @@ def end(place: Place, patience: Patience, ask: Callable[[], None] | None = None)
         if ran:
             raise place.failure("its processes do not end, not even after SIGKILL")
     place.clear()
+    place.cgroup.remove()
     return ran
 
 

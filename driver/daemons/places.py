@@ -17,11 +17,13 @@ from typing import Final
 import msgspec
 
 from driver.daemons import processes
+from driver.daemons.cgroups import Cgroup
 from driver.daemons.logs import Log
 from driver.daemons.processes import Process
 from driver.model.errors import StepFailed
 
 LOG_BYTES: Final = 1 << 20
+_OURS: Final = Cgroup(None)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -38,8 +40,9 @@ _notes: Final = msgspec.json.Decoder(Note)
 class Place:
     """The folder of one daemon, made on demand. Every method that writes raises `StepFailed`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cgroup: Cgroup = _OURS) -> None:
         self.folder = folder
+        self.cgroup = cgroup
         self.mark = str(folder)
         self.log = Log(folder / "log", LOG_BYTES)
         self._note, self._stop = folder / "process", folder / "stop"

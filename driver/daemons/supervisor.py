@@ -17,6 +17,7 @@ from typing import Final
 
 from driver.contract import Daemon
 from driver.daemons import launching
+from driver.daemons.cgroups import Cgroup
 from driver.daemons.guarding import Guard, Timings
 from driver.daemons.places import Place
 from driver.model.errors import StepFailed
@@ -30,9 +31,13 @@ _GLANCE: Final = 0.05
 class Supervisor:
     """Starts, supervises and stops daemons. Called from several threads; calls for one daemon come one at a time."""
 
-    def __init__(self, root: Path, emit: Emit, timings: Timings | None = None) -> None:
-        """`root`: the folder for what belongs to daemons, the same for all instances of the plugin on the node."""
+    def __init__(self, root: Path, emit: Emit, timings: Timings | None = None, cgroup: str = "") -> None:
+        """`root`: the folder for what belongs to daemons, the same for all instances of the plugin on the node.
+
+        `cgroup`: the folder of the control groups below which each daemon gets its own; empty: they stay in ours.
+        """
         self._root = root
+        self._cgroup = cgroup
         self._emit = emit
         self._timings = timings or Timings()
         self._lock = threading.Lock()
@@ -48,7 +53,7 @@ class Supervisor:
             before = self._guards.pop(daemon.name, None)
             if before is not None:
                 before.leave()
-            guard = Guard(daemon, Place(self._root / daemon.name), self._emit, self._timings)
+            guard = Guard(daemon, self._place(daemon.name), self._emit, self._timings)
             guard.start()
             with self._lock:
                 self._guards[daemon.name] = guard
@@ -56,7 +61,7 @@ class Supervisor:
     def stop(self, name: str, end: Callable[[], None] | None = None) -> None:
         """End it with all its processes, or find it ended. Raises `StepFailed` if it does not end."""
         with self._turn(name):
-            place = Place(self._root / name)
+            place = self._place(name)
             if not place.folder.exists():
                 return
             place.ask_to_stop()
@@ -81,6 +86,9 @@ class Supervisor:
             guard.hurry()
         for guard in guards:
             guard.leave()
+
+    def _place(self, name: str) -> Place:
+        return Place(self._root / name, Cgroup(Path(self._cgroup, name) if self._cgroup else None))
 
     def _await_lock(self, place: Place) -> None:
         """Wait until another instance that supervises the daemon has read that it is to stop, and has ended it."""

@@ -84,7 +84,8 @@ class Plugin:
         self._accepted = threading.Event()
         self._restored = False
         self._metrics = Metrics()
-        self._daemons = Supervisor(Path(settings.records_root) / "daemons", self._tell)
+        root = Path(settings.records_root) / "daemons"
+        self._daemons = Supervisor(root, self._tell, cgroup=settings.daemon_cgroup)
         vendor = self._load_vendor()
         self._client = Client(access.load(settings.kubeconfig, os.environ), timeout=settings.api_timeout)
         self._events = EventWriter(self._client, settings.driver_name, settings.node_name, emit=logs.log_occurrence)

@@ -381,6 +381,21 @@ def test_devices_for_virtual_machines_need_the_processes_of_the_host_and_may_onl
     assert mapping(container(objects)["securityContext"])["privileged"] is True
 
 
+def test_mps_daemons_outlive_the_pod_and_share_memory_with_containers(tmp_path: Path) -> None:
+    objects = with_components(tmp_path, ["mps"])
+    assert pod_spec(objects)["hostPID"] is True
+    assert mapping(container(objects)["securityContext"])["privileged"] is True
+    found = [
+        mapping(mount) for mount in items(container(objects)["volumeMounts"]) if "mountPropagation" in mapping(mount)
+    ]
+    assert [(mount["mountPath"], mount["mountPropagation"]) for mount in found] == [
+        (configured(objects).records_root, "Bidirectional")
+    ]
+    cgroup = Path(configured(objects).daemon_cgroup)
+    assert mounts(objects)[str(cgroup.parent)] == "/sys/fs/cgroup"
+    assert "hostPID" not in pod_spec(rendered("base"))
+
+
 def test_all_components_together_render(tmp_path: Path) -> None:
     for order in (COMPONENTS, COMPONENTS[::-1]):
         objects = with_components(tmp_path, order)
