@@ -21,6 +21,7 @@ from driver.signals import Allow
 from driver.simulation import manifests, sites, workloads
 from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.nodes import NodeSpec
+from driver.simulation.reports import Report
 
 SELECTION: Final = (
     "single-gpu",
@@ -29,6 +30,9 @@ SELECTION: Final = (
     "mig-by-profile",
     "mig-by-memory",
     "mixed-pod",
+    "time-slicing",
+    "mps-limits",
+    "shares",
     "first-available",
     "two-requests",
     "extended-resource",
@@ -97,14 +101,14 @@ def _wait_ready(cluster: Cluster) -> None:
         cluster.create_namespace(NAMESPACE)
 
 
-def _run_example(console: Console, cluster: Cluster, folder: Path) -> workloads.Report:
+def _run_example(console: Console, cluster: Cluster, folder: Path) -> Report:
     with _progress(f"Running {folder.name}…"):
         report = workloads.run(cluster, folder, NAMESPACE)
     demo_text.show_report(console, report)
     return report
 
 
-def _serve(console: Console, cluster: Cluster, reports: Sequence[workloads.Report]) -> None:
+def _serve(console: Console, cluster: Cluster, reports: Sequence[Report]) -> None:
     demo_text.show_access(console, cluster.kubeconfig, manifests.find("examples"), NAMESPACE, reports)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

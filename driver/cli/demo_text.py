@@ -18,8 +18,8 @@ from driver.core import fencing
 from driver.core.fencing import Authority
 from driver.model import vocabulary
 from driver.model.published import PublishedDevice
+from driver.simulation.reports import Got, Report, View
 from driver.simulation.resources import Slice
-from driver.simulation.workloads import Got, Report, View
 
 _INDENT: Final = 2
 _GAP: Final = 2
@@ -139,6 +139,8 @@ def make_readable(reason: str) -> str:
 
 def _show_device(got: Got) -> Text:
     facts = [got.text(vocabulary.MODEL), got.text(vocabulary.PROFILE), got.memory]
+    if got.share:
+        facts.append(f"takes {got.share.replace(', ', ' and ')}")
     if numa := got.text(vocabulary.NUMA_NODE):
         facts.append(f"NUMA {numa}")
     if domain := got.text(vocabulary.INTERCONNECT_DOMAIN):

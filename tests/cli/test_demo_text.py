@@ -12,9 +12,9 @@ from driver.cli import demo_text
 from driver.core import fencing
 from driver.model import vocabulary
 from driver.model.published import Attribute, Capacity, PublishedDevice
+from driver.simulation.reports import Got, Report, View
 from driver.simulation.runtime.cdi import Mount
 from driver.simulation.runtime.injection import Contents, NodeInContainer
-from driver.simulation.workloads import Got, Report, View
 from tests.fakes.cluster_objects import slice_
 
 DEVICE = PublishedDevice(

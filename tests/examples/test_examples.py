@@ -18,7 +18,7 @@ from driver.core.fencing import Authority
 from driver.core.offering import Mode, Offer
 from driver.model.devices import Inventory
 from driver.model.requests import DeviceRequest
-from driver.simulation import manifests, sites, workloads
+from driver.simulation import manifests, promises, sites, workloads
 from driver.simulation.access import CLAIMS
 from driver.simulation.cluster import Cluster, ClusterOptions
 from driver.simulation.nodes import NodeSpec
@@ -98,7 +98,7 @@ def _make_offer(node: NodeSpec) -> Offer:
 
 def test_there_are_examples_and_each_is_promised_something() -> None:
     assert len(EXAMPLES) >= 5
-    assert {folder.name for folder in EXAMPLES} == set(workloads.CHECKS)
+    assert {folder.name for folder in EXAMPLES} == set(promises.CHECKS)
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)

@@ -9,8 +9,9 @@ import pytest
 
 from driver.model import vocabulary
 from driver.model.published import Attribute, Capacity, PublishedDevice
+from driver.simulation.promises import CHECKS
+from driver.simulation.reports import Got, Report, View
 from driver.simulation.runtime.injection import Contents, NodeInContainer
-from driver.simulation.workloads import CHECKS, Got, Report, View
 
 NODE = NodeInContainer("/dev/gpu0", "/dev/null", "c", 1, 3, "rw", 0o666, None, None)
 
@@ -68,6 +69,23 @@ def mixed(*kinds: str, buses: str = "123", limited: str = "notebook") -> Report:
     return report(*(View(name, (each,), contents[name]) for name, each in zip(names, got, strict=True)))
 
 
+def together(*names: str, **env: str) -> Report:
+    """Return containers that have one GPU, each with these variables."""
+    return report(*(View(name, (A,), Contents(dict(env), (NODE,))) for name in names))
+
+
+def quarters(*percentages: str, enforced: str = "true") -> Report:
+    views = [
+        View(
+            f"shares-{number}/main",
+            (A,),
+            Contents({"ACCEL_DRA_SHARE_ENFORCED": enforced, "X_MPS_ACTIVE_THREAD_PERCENTAGE": percentage}, (NODE,)),
+        )
+        for number, percentage in enumerate(percentages)
+    ]
+    return report(*views)
+
+
 def group(*nodes: str, fabric: str = "f.1") -> Report:
     members = {f"group-{index}": [place("gpu", node, fabric=fabric)] * 4 for index, node in enumerate(nodes)}
     return report(*(view(name, *got) for name, got in members.items()))
@@ -81,6 +99,9 @@ KEPT: Mapping[str, Report] = {
     "mig-by-profile": report(view("model", LARGE), view("helper", SMALL)),
     "mig-by-memory": report(view("main", sized("p", "20096Mi"))),
     "mixed-pod": mixed("gpu", "partition", "gpu"),
+    "time-slicing": together("time-slicing-0/main", "time-slicing-1/main"),
+    "mps-limits": together("server", "batch", X_MPS_PIPE_DIRECTORY="/tmp/x"),
+    "shares": quarters("25", "25"),
     "first-available": report(view("main", A)),
     "shared-gpu": report(view("server", A), view("profiler", A), view("logger")),
     "two-requests": report(view("prefill", A), view("decode", B)),
@@ -143,6 +164,16 @@ def test_a_container_without_its_device_or_its_node_is_a_problem(name: str) -> N
         ("mixed-pod", mixed("gpu", "partition", "gpu", buses="122"), "two containers are on one GPU"),
         ("mixed-pod", mixed("gpu", "partition", "gpu", limited="train"), "limited to a share: train"),
         ("mixed-pod", mixed("gpu", "partition", "gpu", limited=""), "limited to a share: nobody"),
+        (
+            "time-slicing",
+            report(view("time-slicing-0/main", A), view("time-slicing-1/main", B)),
+            "the containers have different GPUs",
+        ),
+        ("mps-limits", report(view("server", A), view("batch", B)), "the containers have different GPUs"),
+        ("mps-limits", report(view("server", A), view("batch", A)), "without a way to the MPS daemon: server, batch"),
+        ("shares", quarters("25", "50"), "shares-1/main is not limited to a quarter of the GPU"),
+        ("shares", quarters("25", "25", enforced="false"), "nothing says that the share of shares-0/main is enforced"),
+        ("shares", report(view("shares-0/main", A), view("shares-1/main", B)), "the containers have different GPUs"),
         ("topology-pair", report(view("main", A, ELSEWHERE)), "interconnectDomain differs"),
         ("gpu-with-nic", report(view("main", GPU, GPU)), "the devices are of {'gpu'}"),
         ("gpu-with-nic", report(view("main", GPU, place("nic", numa="1", root="pci0"))), "numaNode differs"),
