@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
+import msgspec
 import pytest
 
 from driver.contract import Steps, Target, Vendor
 from driver.core import naming
 from driver.model.devices import Accelerator, Partition, Profile, Snapshot
 from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unavailable, Unsupported
-from driver.model.prepared import PARTITION, PARTITION_MODE, Step
+from driver.model.prepared import PARTITION, PARTITION_MODE, ContainerEdits, Step
 from tests.vendors.machines import Admin, Killed, Machine
 
 
@@ -51,6 +52,10 @@ class Bench:
         part = possible(self.profile, placement)
         name = naming.name_partition(accelerator, part)
         return Target(name, accelerator, part, admin_access=admin_access, share_id=None, claim=claim)
+
+
+def encode(edits: ContainerEdits) -> str:
+    return msgspec.json.encode(edits).decode()
 
 
 def get(snapshot: Snapshot, address: str) -> Accelerator:
@@ -167,9 +172,13 @@ def test_a_container_is_told_the_identity_of_what_was_made(benches: Sequence[Ben
         done = run(steps, steps.plan(targets))
         first, second = (step.facts["uuid"] for step in done if step.name == PARTITION)
         edits = bench.machine.create({}).prepare(targets, done).devices
-        assert any(first in variable for variable in edits[targets[0].key].env), bench.machine.title
-        assert not any(second in variable for variable in edits[targets[0].key].env)
-        assert any(second in variable for variable in edits[targets[1].key].env)
+        texts = [encode(edits[target.key]) for target in targets]
+        assert texts[0] != texts[1], bench.machine.title
+        assert second not in texts[0]
+        assert first not in texts[1]
+        if edits[targets[0].key].env:  # otherwise device nodes tell which it is
+            assert first in texts[0]
+            assert second in texts[1]
         assert vendor.prepare(targets, done).devices == edits
         undo(steps, done)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from driver.model.devices import Accelerator, Failure, Snapshot
-from driver.model.errors import DriverError, Unavailable
-from driver.vendors.nvidia import links, nvml, partitions
+from driver.model.devices import Accelerator, Failure, Profile, Snapshot
+from driver.model.errors import DriverError, Unavailable, Unsupported
+from driver.vendors.nvidia import links, modes, nvml, nvml_mig, partitions
 from driver.vendors.nvidia.links import optional
 from driver.vendors.nvidia.pci import Bus
 
@@ -37,6 +37,7 @@ class Machine:
     proc: Path
     wsl: bool
     """In WSL no GPU has a device node of its own, hence none needs a minor number."""
+    remembered: modes.Remembered
 
 
 @dataclass(slots=True)
@@ -105,9 +106,11 @@ def describe(device: nvml.Device, machine: Machine, address: str, index: int) ->
     if not uuid or not name:
         raise nvml.DeviceFault(f"NVML gives no {'UUID' if name else 'name'}")
     memory = optional(device.memory_bytes)
-    enabled = device.mig_enabled()
+    enabled = nvml_mig.enabled(device)
     parts, reasons = partitions.find(device, memory) if enabled else ((), ())
     capability = optional(device.compute_capability)
+    profiles, fault = _possible(device, machine, address, memory)
+    cores = multiprocessors(optional(device.cores), capability)
     accelerator = Accelerator(
         pci_address=address,
         index=index,
@@ -115,16 +118,38 @@ def describe(device: nvml.Device, machine: Machine, address: str, index: int) ->
         model=name,
         architecture=optional(device.architecture),
         memory_bytes=memory,
-        multiprocessors=multiprocessors(optional(device.cores), capability),
+        multiprocessors=machine.remembered.multiprocessors(uuid, cores, partitioned=enabled),
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
         numa_node=_numa_node(device, machine.bus, address),
         pcie_root=machine.bus.root(address),
         links=links.walk(device, machine.bus),
         partitioned=enabled,
         partitions=parts,
+        profiles=profiles,
+        partition_fault=fault,
         handle={} if machine.wsl else {"minor": _minor(device, machine.proc, address)},
     )
     return accelerator, reasons
+
+
+def _possible(
+    device: nvml.Device, machine: Machine, address: str, memory: int | None
+) -> tuple[tuple[Profile, ...], str | None]:
+    """Return the shapes in which a GPU can be partitioned, and why its mode cannot be switched; nothing without MIG."""
+    try:
+        current, pending = nvml_mig.modes(device)
+    except Unsupported:
+        return (), None
+    try:
+        profiles = partitions.possible(device, memory)
+    except Unavailable:
+        raise
+    except DriverError as error:
+        if isinstance(error, nvml.DeviceFault) and error.lost:
+            raise
+        return (), f"it cannot be partitioned: {error}"
+    refusal = machine.remembered.refusal(address, on=current)
+    return profiles, modes.find_fault(device, (current, pending), optional(device.compute_capability), refusal)
 
 
 def multiprocessors(cores: int | None, capability: tuple[int, int] | None) -> int | None:

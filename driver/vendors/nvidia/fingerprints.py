@@ -12,6 +12,7 @@ from typing import Final
 from driver.contract import Roots
 from driver.model.errors import Unavailable
 from driver.vendors.nvidia.driver_files import Finder
+from driver.vendors.nvidia.modes import Remembered
 from driver.vendors.nvidia.nodes import Nodes
 from driver.vendors.nvidia.pci import Bus
 
@@ -22,10 +23,10 @@ LOOKS_APART: Final = 15
 class Fingerprint:
     """Takes fingerprints of one machine. Remembers which PCI functions are GPUs, as long as they stay on the bus."""
 
-    def __init__(self, roots: Roots, bus: Bus, nodes: Nodes, finder: Finder) -> None:
+    def __init__(self, roots: Roots, bus: Bus, nodes: Nodes, finder: Finder, remembered: Remembered) -> None:
         self._module = Path(roots.sys_root) / "module" / "nvidia"
         self._driver = Path(roots.proc_root) / "driver" / "nvidia"
-        self._bus, self._nodes, self._finder = bus, nodes, finder
+        self._bus, self._nodes, self._finder, self._remembered = bus, nodes, finder, remembered
         self._gpus: dict[str, bool] = {}
         self._settled, self._calls = True, 0
 
@@ -45,6 +46,7 @@ class Fingerprint:
             *(f"bound {name}" for name in _names(self._driver / "gpus")),
             *(f"capability {path}" for path in _tree(self._driver / "capabilities")),
             *(f"node {name}" for name in self._nodes.names()),
+            *(f"refused {address}" for address in self._remembered.refusals()),
         ]
         return "\n".join(lines)
 

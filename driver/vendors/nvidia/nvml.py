@@ -1,9 +1,9 @@
-"""The only importer of pynvml: a typed gate to the NVIDIA Management Library.
+"""A typed gate to the NVIDIA Management Library: sessions, and what one GPU tells. For MIG see nvml_mig.py.
 
-Called by discovery.py with the path of the library that belongs to the driver of this node. A session loads it,
+Called by vendor.py with the path of the library that belongs to the driver of this node. A session loads it,
 initialises it, and takes all of it back on the way out: between sessions no library is mapped and no file under /dev
 is open, so that the driver can be reloaded or replaced. pynvml keeps its state in module globals, hence one session
-at a time in this process. No error of pynvml leaves this file: see `_mapped`.
+at a time in this process. No error of pynvml leaves the two files: see `mapped`.
 
 Facts about calls are those of nvml.h (go-nvml 2f9e261, NVML 13).
 """
@@ -14,8 +14,7 @@ import contextlib
 import ctypes
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import pynvml
@@ -77,6 +76,24 @@ class DeviceFault(errors.DriverError):
         super().__init__(message)
 
 
+class InUse(DeviceFault):
+    """The GPU, or the part of it, is in use: by a process, or by what it consists of (NVML_ERROR_IN_USE)."""
+
+
+class Exhausted(DeviceFault):
+    """The GPU has not enough of something left (NVML_ERROR_INSUFFICIENT_RESOURCES)."""
+
+
+_KINDS: Final[Mapping[int, Callable[[str], errors.DriverError]]] = {
+    **dict.fromkeys(_NO_SUCH_FEATURE, errors.Unsupported),
+    **dict.fromkeys(_DRIVER_AWAY, errors.Unavailable),
+    **dict.fromkeys(_NO_SUCH_THING, errors.NotFound),
+    pynvml.NVML_ERROR_NO_PERMISSION: errors.Forbidden,
+    pynvml.NVML_ERROR_IN_USE: InUse,
+    pynvml.NVML_ERROR_INSUFFICIENT_RESOURCES: Exhausted,
+}
+
+
 @contextlib.contextmanager
 def session(path: str, loader: Loader) -> Iterator[Session]:
     """Load the library at `path`, initialise it, and undo both at the end. Waits for a session of another thread.
@@ -120,54 +137,35 @@ def _text(error: Exception) -> str:
     return f"{error} (NVML error {code})" if isinstance(code, int) else str(error)
 
 
-def _mapped(function: str, error: Exception) -> errors.DriverError:
+def mapped(function: str, error: Exception) -> errors.DriverError:
     """Translate an error of pynvml: what the caller shall do decides the type."""
     code = getattr(error, "value", None)
     text = f"{function}: {_text(error)}"
-    if isinstance(error, pynvml.NVMLLibraryMismatchError) or code in _NO_SUCH_FEATURE:
-        return errors.Unsupported(text)
     if isinstance(error, UnicodeDecodeError):
         return DeviceFault(f"{function}: the answer is not text ({error.reason})")
-    if code in _DRIVER_AWAY:
-        return errors.Unavailable(text)
-    if code in _NO_SUCH_THING:
-        return errors.NotFound(text)
-    if code == pynvml.NVML_ERROR_NO_PERMISSION:
-        return errors.Forbidden(text)
-    return DeviceFault(text, lost=code in _LOST)
+    if isinstance(error, pynvml.NVMLLibraryMismatchError):
+        return errors.Unsupported(text)
+    kind = _KINDS.get(code) if isinstance(code, int) else None
+    return kind(text) if kind else DeviceFault(text, lost=code in _LOST)
 
 
-def _call(function: Callable[..., _T], *arguments: object) -> _T:
+def call(function: Callable[..., _T], *arguments: object) -> _T:
     """Call pynvml. Raises `Unavailable`, `Unsupported`, `NotFound`, `Forbidden` or `DeviceFault`."""
     try:
         return function(*arguments)
     except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError) as error:
-        raise _mapped(function.__name__, error) from error
+        raise mapped(function.__name__, error) from error
 
 
-def _integer(function: Callable[..., int], *arguments: object) -> int:
-    return _call(function, *arguments)
+def integer(function: Callable[..., int], *arguments: object) -> int:
+    """Call pynvml for a number. Raises as `call`."""
+    return call(function, *arguments)
 
 
 def _string(function: Callable[..., str], *arguments: object) -> str:
     """Call for a text: printable characters only, one space at most between words."""
-    raw = _call(function, *arguments)
+    raw = call(function, *arguments)
     return " ".join("".join(char if char.isprintable() else " " for char in raw).split())
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceAttributes:
-    """nvmlDeviceAttributes_t of a MIG device; engines are those of its GPU instance, shared by compute instances."""
-
-    memory_bytes: int
-    multiprocessors: int
-    copy_engines: int
-    decoders: int
-    encoders: int
-    jpeg_engines: int
-    ofa_engines: int
-    gpu_slices: int
-    compute_slices: int
 
 
 class Session:
@@ -188,82 +186,94 @@ class Session:
         """
         for function in (pynvml.nvmlSystemGetCudaDriverVersion_v2, pynvml.nvmlSystemGetCudaDriverVersion):
             with contextlib.suppress(errors.DriverError):
-                if version := _integer(function):
+                if version := integer(function):
                     return f"{version // 1000}.{version % 1000 // 10}"
         return None
 
     def count(self) -> int:
         """Return the number of GPUs that the driver lists, those that do not answer included."""
-        return _integer(pynvml.nvmlDeviceGetCount)
+        return integer(pynvml.nvmlDeviceGetCount)
 
     def device(self, index: int) -> Device:
         """Return the GPU at this index. Raises `DeviceFault` if it does not answer."""
-        return Device(_call(pynvml.nvmlDeviceGetHandleByIndex, index))
+        return Device(call(pynvml.nvmlDeviceGetHandleByIndex, index))
+
+    def device_at(self, address: str) -> Device:
+        """Return the GPU at a PCI address; of all GPUs only this one is initialised. Raises `NotFound`, `DeviceFault`.
+
+        A look-up by UUID may have to initialise them all.
+        """
+        return Device(call(pynvml.nvmlDeviceGetHandleByPciBusId, address))
 
     def find(self, uuid: str) -> Device:
         """Return the GPU with this UUID. Raises `NotFound` if there is none."""
-        return Device(_call(pynvml.nvmlDeviceGetHandleByUUID, uuid))
+        return Device(call(pynvml.nvmlDeviceGetHandleByUUID, uuid))
 
 
 class Device:
-    """One GPU or MIG device. Valid while its session is open."""
+    """One GPU or MIG device. Valid while its session is open. `handle` is for pynvml."""
 
     def __init__(self, handle: object) -> None:
-        self._handle = handle
+        self.handle = handle
 
     def pci_address(self) -> str:
         """Return `dddd:bb:dd.f` as sysfs names it."""
-        return _address(_call(pynvml.nvmlDeviceGetPciInfo_v3, self._handle))
+        return _address(call(pynvml.nvmlDeviceGetPciInfo_v3, self.handle))
 
     def uuid(self) -> str:
         """Return `GPU-…` or `MIG-…`."""
-        return _string(pynvml.nvmlDeviceGetUUID, self._handle)
+        return _string(pynvml.nvmlDeviceGetUUID, self.handle)
 
     def name(self) -> str:
         """Return the product name; of a MIG device it ends with its profile."""
-        return _string(pynvml.nvmlDeviceGetName, self._handle)
+        return _string(pynvml.nvmlDeviceGetName, self.handle)
 
     def minor(self) -> int:
         """Return N of /dev/nvidiaN."""
-        return _integer(pynvml.nvmlDeviceGetMinorNumber, self._handle)
+        return integer(pynvml.nvmlDeviceGetMinorNumber, self.handle)
 
     def memory_bytes(self) -> int | None:
         """Return the size of its memory; a GPU that shares the host's memory has none of its own."""
-        total: int = _call(pynvml.nvmlDeviceGetMemoryInfo, self._handle).total
+        total: int = call(pynvml.nvmlDeviceGetMemoryInfo, self.handle).total
         return total or None
 
     def compute_capability(self) -> tuple[int, int]:
         """Return (major, minor)."""
-        version: tuple[int, int] = _call(pynvml.nvmlDeviceGetCudaComputeCapability, self._handle)
+        version: tuple[int, int] = call(pynvml.nvmlDeviceGetCudaComputeCapability, self.handle)
         return version
 
     def architecture(self) -> str | None:
         """Return the name of the architecture, or None for one that the bindings do not know."""
-        return _ARCHITECTURES.get(_integer(pynvml.nvmlDeviceGetArchitecture, self._handle))
+        return _ARCHITECTURES.get(integer(pynvml.nvmlDeviceGetArchitecture, self.handle))
 
     def compute_mode(self) -> str:
         """Return who may use it at a time: one of `COMPUTE_MODES`."""
-        mode = _integer(pynvml.nvmlDeviceGetComputeMode, self._handle)
+        mode = integer(pynvml.nvmlDeviceGetComputeMode, self.handle)
         return next((name for name, number in COMPUTE_MODES.items() if number == mode), str(mode))
 
     def set_compute_mode(self, name: str) -> None:
         """Set it, for processes that begin from now on. `Forbidden` without root."""
-        _call(pynvml.nvmlDeviceSetComputeMode, self._handle, COMPUTE_MODES[name])
+        call(pynvml.nvmlDeviceSetComputeMode, self.handle, COMPUTE_MODES[name])
 
     def cores(self) -> int:
         """Return the number of CUDA cores. `Unsupported` while MIG is enabled."""
-        return _integer(pynvml.nvmlDeviceGetNumGpuCores, self._handle)
+        return integer(pynvml.nvmlDeviceGetNumGpuCores, self.handle)
 
     def memory_nodes(self) -> tuple[int, ...]:
         """Return the host NUMA nodes nearest to it. (nvmlDeviceGetNumaNodeId is about a GPU that *is* a node.)"""
-        mask: Iterable[int] = _call(
-            pynvml.nvmlDeviceGetMemoryAffinity, self._handle, _NODE_WORDS, pynvml.NVML_AFFINITY_SCOPE_NODE
+        mask: Iterable[int] = call(
+            pynvml.nvmlDeviceGetMemoryAffinity, self.handle, _NODE_WORDS, pynvml.NVML_AFFINITY_SCOPE_NODE
         )
         return tuple(64 * word + bit for word, bits in enumerate(mask) for bit in range(64) if bits >> bit & 1)
 
     def serves_virtual_machines(self) -> bool:
         """Whether the GPU is in a hypervisor's hands (vGPU host), so that no container can use it."""
-        return _integer(pynvml.nvmlDeviceGetVirtualizationMode, self._handle) in _VIRTUAL_HOSTS
+        return integer(pynvml.nvmlDeviceGetVirtualizationMode, self.handle) in _VIRTUAL_HOSTS
+
+    def is_virtual(self) -> bool:
+        """Whether the GPU is a vGPU: a part of one that a hypervisor gave to this virtual machine."""
+        mode = integer(pynvml.nvmlDeviceGetVirtualizationMode, self.handle)
+        return bool(mode == pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU)
 
     def fabric(self) -> tuple[Fabric | None, bool]:
         """Return the multi-node fabric it has joined, and whether it is still on its way into one.
@@ -271,7 +281,7 @@ class Device:
         Joined means: registration completed, with success, in a named cluster (one node's own fabric has no name).
         """
         info = pynvml.c_nvmlGpuFabricInfo_v2_t()
-        _call(pynvml.nvmlDeviceGetGpuFabricInfoV, self._handle, ctypes.byref(info))
+        call(pynvml.nvmlDeviceGetGpuFabricInfoV, self.handle, ctypes.byref(info))
         cluster = bytes(info.clusterUuid)
         joined = info.state == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED and info.status == pynvml.NVML_SUCCESS
         found = Fabric(str(uuid.UUID(bytes=cluster)), int(info.cliqueId)) if joined and any(cluster) else None
@@ -280,22 +290,22 @@ class Device:
     def link_active(self, link: int) -> bool | None:
         """Return whether the link is up; None if the GPU has no such link."""
         try:
-            return bool(_integer(pynvml.nvmlDeviceGetNvLinkState, self._handle, link))
+            return bool(integer(pynvml.nvmlDeviceGetNvLinkState, self.handle, link))
         except (errors.NotFound, errors.Unsupported):
             return None
 
     def link_version(self, link: int) -> int | None:
         """Return the generation of NVLink."""
-        return NVLINK_GENERATIONS.get(_integer(pynvml.nvmlDeviceGetNvLinkVersion, self._handle, link))
+        return NVLINK_GENERATIONS.get(integer(pynvml.nvmlDeviceGetNvLinkVersion, self.handle, link))
 
     def link_remote(self, link: int) -> Remote:
         """Return what is at the other end."""
-        kind = _integer(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, self._handle, link)
+        kind = integer(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, self.handle, link)
         return _REMOTES.get(kind, Remote.UNKNOWN)
 
     def link_remote_address(self, link: int) -> str | None:
         """Return the PCI address at the other end; None where NVML fills in zeros (switches that are not on PCIe)."""
-        info = _call(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, self._handle, link)
+        info = call(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, self.handle, link)
         address = _address(info)
         return None if address == "0000:00:00.0" else address
 
@@ -307,64 +317,9 @@ class Device:
         fields: list[object] = [(pynvml.NVML_FI_DEV_NVLINK_GET_SPEED, link)]
         if link in _SPEED_FIELDS:
             fields.append(_SPEED_FIELDS[link])
-        values = _call(pynvml.nvmlDeviceGetFieldValues, self._handle, fields)
+        values = call(pynvml.nvmlDeviceGetFieldValues, self.handle, fields)
         speeds = (_field(value) for value in values if value.nvmlReturn == pynvml.NVML_SUCCESS)
         return next((speed for speed in speeds if speed > 0), None)
-
-    def mig_enabled(self) -> bool:
-        """Whether MIG mode is on now (not: after the next reset)."""
-        try:
-            current, _pending = _call(pynvml.nvmlDeviceGetMigMode, self._handle)
-        except errors.Unsupported:
-            return False
-        return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
-
-    def mig_slots(self) -> int:
-        """Return how many MIG devices there can be."""
-        return _integer(pynvml.nvmlDeviceGetMaxMigDeviceCount, self._handle)
-
-    def mig_device(self, slot: int) -> Device | None:
-        """Return the MIG device in this slot, or None: slots are not filled in order."""
-        try:
-            return Device(_call(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, self._handle, slot))
-        except errors.NotFound:
-            return None
-
-    def gpu_instance(self) -> int:
-        """Return the id of a MIG device's GPU instance."""
-        return _integer(pynvml.nvmlDeviceGetGpuInstanceId, self._handle)
-
-    def compute_instance(self) -> int:
-        """Return the id of a MIG device's compute instance, unique in its GPU instance."""
-        return _integer(pynvml.nvmlDeviceGetComputeInstanceId, self._handle)
-
-    def placement(self, gpu_instance: int) -> int:
-        """Return the first memory slice of a GPU instance. `Forbidden` without root."""
-        instance = _call(pynvml.nvmlDeviceGetGpuInstanceById, self._handle, gpu_instance)
-        start: int = _call(pynvml.nvmlGpuInstanceGetInfo, instance).placement.start
-        return start
-
-    def subplacement(self, gpu_instance: int, compute_instance: int) -> int:
-        """Return the first compute slice of a compute instance in its GPU instance. `Forbidden` without root."""
-        instance = _call(pynvml.nvmlDeviceGetGpuInstanceById, self._handle, gpu_instance)
-        part = _call(pynvml.nvmlGpuInstanceGetComputeInstanceById, instance, compute_instance)
-        start: int = _call(pynvml.nvmlComputeInstanceGetInfo_v2, part).placement.start
-        return start
-
-    def attributes(self) -> InstanceAttributes:
-        """Return what a MIG device consists of."""
-        raw = _call(pynvml.nvmlDeviceGetAttributes_v2, self._handle)
-        return InstanceAttributes(
-            memory_bytes=raw.memorySizeMB << 20,
-            multiprocessors=raw.multiprocessorCount,
-            copy_engines=raw.sharedCopyEngineCount,
-            decoders=raw.sharedDecoderCount,
-            encoders=raw.sharedEncoderCount,
-            jpeg_engines=raw.sharedJpegCount,
-            ofa_engines=raw.sharedOfaCount,
-            gpu_slices=raw.gpuInstanceSliceCount,
-            compute_slices=raw.computeInstanceSliceCount,
-        )
 
 
 _NODE_WORDS: Final = 16

@@ -1,4 +1,4 @@
-"""MIG devices of one GPU: what exists now, with profile, placement and engines.
+"""MIG devices of one GPU: what exists now and what there could be, with profile, placement and engines.
 
 Called by discovery.py. A MIG device that does not answer is reported beside the others, never instead of them.
 """
@@ -6,11 +6,12 @@ Called by discovery.py. A MIG device that does not answer is reported beside the
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
-from driver.model.devices import Partition
-from driver.model.errors import DriverError, Unavailable
-from driver.vendors.nvidia import nvml
+from driver.model.devices import Partition, Profile
+from driver.model.errors import DriverError, NotFound, Unavailable, Unsupported
+from driver.vendors.nvidia import instances, nvml, nvml_mig
 from driver.vendors.nvidia.links import optional
 
 _PROFILE: Final = re.compile(r"(?:^|\bMIG )((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)$")
@@ -27,9 +28,9 @@ def find(device: nvml.Device, memory_bytes: int | None) -> tuple[tuple[Partition
     """
     found: list[Partition] = []
     silent: dict[str, list[int]] = {}
-    for slot in range(device.mig_slots()):
+    for slot in range(nvml_mig.slots(device)):
         try:
-            instance = device.mig_device(slot)
+            instance = nvml_mig.mig_device(device, slot)
             if instance is not None:
                 found.append(describe(device, instance, memory_bytes))
         except Unavailable:
@@ -39,7 +40,13 @@ def find(device: nvml.Device, memory_bytes: int | None) -> tuple[tuple[Partition
                 raise
             silent.setdefault(str(error), []).append(slot)
     found.sort(key=lambda partition: (partition.placement, partition.subplacement or 0, partition.profile))
-    return tuple(found), tuple(_explain(slots, text) for text, slots in silent.items())
+    reasons = tuple(_explain(slots, text) for text, slots in silent.items())
+    return tuple(found), (*reasons, *(optional(partial(_halves, device)) or ()))
+
+
+def _halves(device: nvml.Device) -> tuple[str, ...]:
+    """Return what is said of GPU instances that nobody can use, as they have no compute instance, but take room."""
+    return tuple(f"{each}, and takes its room" for each in instances.list_all(device) if not each.devices)
 
 
 def _explain(slots: list[int], text: str) -> str:
@@ -49,16 +56,17 @@ def _explain(slots: list[int], text: str) -> str:
 
 def describe(device: nvml.Device, instance: nvml.Device, memory_bytes: int | None) -> Partition:
     """Return one MIG device. Identity and place are needed; engines are told where the driver knows them."""
-    gpu_instance, compute_instance = instance.gpu_instance(), instance.compute_instance()
-    attributes = optional(instance.attributes)
+    gpu_instance, compute_instance = nvml_mig.gpu_instance_id(instance), nvml_mig.compute_instance_id(instance)
+    attributes = optional(partial(nvml_mig.attributes, instance))
     profile = profile_of(instance.name()) or (attributes and computed_profile(attributes, memory_bytes))
     if not profile:
         raise nvml.DeviceFault(f"NVML names no profile: {instance.name()!r}")
-    partial = "c." in profile
+    parent = nvml_mig.gpu_instance(device, gpu_instance)
     return Partition(
         profile=profile,
-        placement=device.placement(gpu_instance),
-        subplacement=device.subplacement(gpu_instance, compute_instance) if partial else None,
+        placement=parent.place.start,
+        size=parent.place.size,
+        subplacement=parent.compute_instance(compute_instance).start if "c." in profile else None,
         uuid=instance.uuid(),
         memory_bytes=attributes.memory_bytes if attributes else None,
         multiprocessors=attributes.multiprocessors if attributes else None,
@@ -81,15 +89,63 @@ def profile_of(name: str) -> str | None:
     return match.group(1) if match else None
 
 
-def computed_profile(attributes: nvml.InstanceAttributes, memory_bytes: int | None) -> str | None:
-    """Return the profile that slices and memory amount to, for drivers whose names lack it.
+def possible(device: nvml.Device, memory_bytes: int | None) -> tuple[Profile, ...]:
+    """Return the shapes in which a GPU can be partitioned, by NVML's number, each name once, with their places.
 
-    Memory is rounded as NVIDIA does: up to the next eighth of the GPU's, times its size in whole GiB.
+    Two revisions of one shape that share a name are the same to whoever asks for it: the first is taken. Raises
+    `Forbidden` without root, and `Unsupported` if NVML tells nothing while MIG mode is as it is.
     """
+    found: dict[str, Profile] = {}
+    for info in nvml_mig.profiles(device):
+        name = profile_of(info.name) or _computed_name(info, memory_bytes)
+        places = _places(device, info) if name and name not in found else ()
+        if name and places:
+            found[name] = _profile(info, name, places)
+    if not found:
+        raise Unsupported("NVML tells no profiles of GPU instances")
+    return tuple(found.values())
+
+
+def _places(device: nvml.Device, info: nvml_mig.ProfileInfo) -> tuple[nvml_mig.Place, ...]:
+    """Return where instances of a profile can be; nowhere if it is one of those that this GPU only lists."""
+    try:
+        return nvml_mig.places(device, info.id)
+    except (Unsupported, NotFound):
+        return ()
+
+
+def _profile(info: nvml_mig.ProfileInfo, name: str, places: tuple[nvml_mig.Place, ...]) -> Profile:
+    return Profile(
+        name=name,
+        size=places[0].size,
+        placements=tuple(place.start for place in places),
+        memory_bytes=info.memory_bytes,
+        multiprocessors=info.multiprocessors,
+        copy_engines=info.copy_engines,
+        decoders=info.decoders,
+        encoders=info.encoders,
+        jpeg_engines=info.jpeg_engines,
+        ofa_engines=info.ofa_engines,
+        handle={"profile": info.id, "slices": info.slices},
+    )
+
+
+def _computed_name(info: nvml_mig.ProfileInfo, memory_bytes: int | None) -> str | None:
+    if not memory_bytes or not info.slices:
+        return None
+    return f"{info.slices}g.{_gigabytes(info.memory_bytes, memory_bytes)}gb{info.suffix}"
+
+
+def computed_profile(attributes: nvml_mig.InstanceAttributes, memory_bytes: int | None) -> str | None:
+    """Return the profile that slices and memory amount to, for drivers whose names lack it."""
     if not memory_bytes or not attributes.gpu_slices:
         return None
-    eighths = -(-attributes.memory_bytes * _EIGHTH // memory_bytes)
-    gigabytes = round(eighths / _EIGHTH * -(-memory_bytes // _GIB))
-    whole = f"{attributes.gpu_slices}g.{gigabytes}gb"
-    partial = 0 < attributes.compute_slices < attributes.gpu_slices
-    return f"{attributes.compute_slices}c.{whole}" if partial else whole
+    whole = f"{attributes.gpu_slices}g.{_gigabytes(attributes.memory_bytes, memory_bytes)}gb"
+    shared = 0 < attributes.compute_slices < attributes.gpu_slices
+    return f"{attributes.compute_slices}c.{whole}" if shared else whole
+
+
+def _gigabytes(part: int, memory_bytes: int) -> int:
+    """Round as NVIDIA does: up to the next eighth of the GPU's memory, times its size in whole GiB, halves up."""
+    eighths = -(-part * _EIGHTH // memory_bytes)
+    return (2 * eighths * -(-memory_bytes // _GIB) + _EIGHTH) // (2 * _EIGHTH)

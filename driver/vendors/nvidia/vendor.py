@@ -6,7 +6,8 @@ between calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from driver.contract import Roots, Runner, Steps, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, Unavailable, Unsupported
 from driver.model.prepared import Preparation, Step
-from driver.vendors.nvidia import discovery, nvml, sharing
+from driver.vendors.nvidia import discovery, modes, nvml, partitioning, sharing
+from driver.vendors.nvidia.begun import Begun
 from driver.vendors.nvidia.driver_files import DriverFiles, Finder
 from driver.vendors.nvidia.edits import Planner, find_hook
 from driver.vendors.nvidia.fingerprints import Fingerprint, module_version
@@ -64,16 +66,27 @@ def parse_options(options: Mapping[str, str]) -> Options:
 
 
 class Nvidia:
-    """GPUs and MIG instances of one machine."""
+    """GPUs and MIG instances of one machine. `pause` is how steps wait, in seconds."""
 
-    def __init__(self, roots: Roots, options: Options, loader: Loader, runner: Runner) -> None:
+    def __init__(
+        self,
+        roots: Roots,
+        options: Options,
+        loader: Loader,
+        runner: Runner,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._roots, self._cdi_hook, self._loader = roots, options.cdi_hook, loader
         self._bus, self._nodes = Bus(roots.sys_root), Nodes(roots)
         self._finder = Finder(roots.driver_root, roots.driver_root_mount)
-        self._fingerprint = Fingerprint(roots, self._bus, self._nodes, self._finder)
+        self._remembered = modes.Remembered()
+        self._fingerprint = Fingerprint(roots, self._bus, self._nodes, self._finder, self._remembered)
         self._planner = Planner(self._nodes)
         mps_root = Path(roots.state_root) / _NAME / "mps"
         service = Service(mps_root, Programs(self._finder), SharedMemory(), options.many_users)
+        begun = Begun(roots.state_root)
+        machine = partitioning.Machine(self._session, self._bus, self._nodes, self._remembered, begun, pause)
+        self._partitioner = partitioning.Partitioner(machine)
         self._sharer = Sharer(self._session, service, runner)
 
     @property
@@ -87,7 +100,8 @@ class Nvidia:
 
     def snapshot(self) -> Snapshot:
         """Return all GPUs and MIG instances. Raises `Unavailable` while library or driver are away."""
-        machine = discovery.Machine(self._bus, Path(self._roots.proc_root), wsl=self._nodes.has_paravirtual())
+        wsl = self._nodes.has_paravirtual()
+        machine = discovery.Machine(self._bus, Path(self._roots.proc_root), wsl=wsl, remembered=self._remembered)
         with self._session() as session:
             snapshot, settled = discovery.take(session, machine, _NAME)
         self._fingerprint.settle(settled=settled)
@@ -100,11 +114,12 @@ class Nvidia:
         """
         files = self._finder.files()
         self._check(files)
-        return self._sharer.extend(self._planner.plan(targets, files, self._hook()), targets, done)
+        made = partitioning.resolve(targets, done)
+        return self._sharer.extend(self._planner.plan(made, files, self._hook()), made, done)
 
     def plan(self, targets: Sequence[Target]) -> tuple[Step, ...]:
         """Return the steps for targets, in the order in which they have to be run."""
-        return self._sharer.plan(targets)
+        return (*self._partitioner.plan(targets), *self._sharer.plan(targets))
 
     def run(self, step: Step, done: Sequence[Step]) -> Step:
         """Run a step; see the module that planned it."""
@@ -115,6 +130,8 @@ class Nvidia:
         self._doer(step).undo(step)
 
     def _doer(self, step: Step) -> Steps:
+        if step.name in partitioning.NAMES:
+            return self._partitioner
         if step.name in sharing.NAMES:
             return self._sharer
         raise Unsupported(f"step {step.name} is unknown to {_NAME}: a newer version of the driver has planned it")

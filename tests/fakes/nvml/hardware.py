@@ -48,14 +48,54 @@ class FakeFabric:
     status: int = pynvml.NVML_SUCCESS
 
 
+@dataclass(frozen=True)
+class FakeProfile:
+    """A shape of GPU instances. `number` is NVML's constant, `id` what a GPU calls it (`nvidia-smi mig -lgip`)."""
+
+    number: int
+    id: int
+    name: str
+    slices: int
+    size: int
+    places: tuple[int, ...]
+    memory: int
+    """In MiB."""
+    multiprocessors: int
+    copy_engines: int
+    decoders: int
+    encoders: int
+    jpeg_engines: int
+    ofa_engines: int
+
+    def amounts(self) -> tuple[int, ...]:
+        """Return what instances of it take from the GPU, beside memory slices."""
+        engines = (self.copy_engines, self.decoders, self.encoders, self.jpeg_engines, self.ofa_engines)
+        return self.multiprocessors, *engines
+
+    def attributes(self, compute_slices: int | None = None) -> dict[str, int]:
+        """Return nvmlDeviceAttributes_t of a MIG device with so many compute slices (all of them)."""
+        mine = self.slices if compute_slices is None else compute_slices
+        return {
+            "multiprocessorCount": self.multiprocessors * mine // self.slices,
+            "sharedCopyEngineCount": self.copy_engines,
+            "sharedDecoderCount": self.decoders,
+            "sharedEncoderCount": self.encoders,
+            "sharedJpegCount": self.jpeg_engines,
+            "sharedOfaCount": self.ofa_engines,
+            "gpuInstanceSliceCount": self.slices,
+            "computeInstanceSliceCount": mine,
+            "memorySizeMB": self.memory,
+        }
+
+
 @dataclass
 class FakeInstance:
-    """One MIG device."""
+    """One MIG device, or a GPU instance that has none (`compute_instance` is None)."""
 
     slot: int
     profile: str
     gpu_instance: int
-    compute_instance: int
+    compute_instance: int | None
     start: int
     size: int
     uuid: str
@@ -63,7 +103,27 @@ class FakeInstance:
     compute_start: int = 0
     name: str | None = None
     """What nvmlDeviceGetName says; None: product and profile."""
+    processes: list[int] = field(default_factory=list)
+    """Ids of processes that compute on it."""
     errors: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, gpu: FakeGpu, profile: str, start: int, *, bare: bool = False) -> FakeInstance:
+        """Put an instance on a GPU as an admin would: with ids unlike those of the fake library."""
+        shape = next(each for each in gpu.profiles if each.name == profile)
+        number = 40 + len(gpu.instances)
+        made = cls(
+            slot=-1 if bare else next(slot for slot in range(7) if all(each.slot != slot for each in gpu.instances)),
+            profile=profile,
+            gpu_instance=number,
+            compute_instance=None if bare else 0,
+            start=start,
+            size=shape.size,
+            uuid="" if bare else f"MIG-admin-{gpu.minor}-{number}",
+            attributes=shape.attributes(),
+        )
+        gpu.instances.append(made)
+        return made
 
 
 @dataclass
@@ -84,6 +144,15 @@ class FakeGpu:
     fabric: FakeFabric | None = None
     mig: bool | None = None
     """None: this GPU has no MIG."""
+    pending: bool | None = None
+    """The mode after the next reset; None: the same."""
+    needs_reset: bool = False
+    """The mode takes effect with a reset only."""
+    clients: list[int] = field(default_factory=list)
+    """Processes that hold the whole GPU."""
+    profiles: tuple[FakeProfile, ...] = ()
+    names_always: bool = False
+    """It tells names of profiles also while MIG mode is off, for which nvml.h does not vouch."""
     instances: list[FakeInstance] = field(default_factory=list)
     virtualization: int = pynvml.NVML_GPU_VIRTUALIZATION_MODE_NONE
     memory_nodes: tuple[int, ...] = ()
@@ -93,6 +162,11 @@ class FakeGpu:
     def lose(self) -> None:
         """Fall off the bus: every call about it fails."""
         self.errors[ALL] = pynvml.NVML_ERROR_GPU_IS_LOST
+
+    def reset(self) -> None:
+        """Be reset: a pending mode comes true, instances are gone."""
+        self.mig, self.pending = self.mig if self.pending is None else self.pending, None
+        self.instances.clear()
 
 
 @dataclass
@@ -141,8 +215,51 @@ def _gpu(node: files.Node, device: files.Device, index: int) -> FakeGpu:
         links=list(_links(node, device, model)),
         fabric=FakeFabric(uuid.UUID(node.fabric.cluster_uuid).bytes, node.fabric.clique) if node.fabric else None,
         mig=None if not model.profiles else device.partitions is not None,
+        needs_reset=major < 9,
+        profiles=tuple(_profiles(model)),
         instances=list(_instances(device, model)),
     )
+
+
+NUMBERS = {1: 0, 2: 1, 3: 2, 4: 3, 7: 4, 8: 5, 6: 6}
+"""NVML_GPU_INSTANCE_PROFILE_N_SLICE and NVML_COMPUTE_INSTANCE_PROFILE_N_SLICE by N."""
+IDS = {0: 19, 1: 14, 2: 9, 3: 5, 4: 0, 7: 20, 9: 15}
+"""Profile ids by number, as `nvidia-smi mig -lgip` shows them; others are made up."""
+REVISIONS = {"+me": 7, "+gfx": 10, "-me": 13, "+me.all": 15}
+"""NVML_GPU_INSTANCE_PROFILE_1_SLICE_… by the end of a name; those of two slices follow at once."""
+TWICE = 9
+"""NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2: twice the memory of the plain one."""
+
+
+def _profiles(model: files.Model) -> Iterator[FakeProfile]:
+    """Yield the profiles of a data file as NVML has them: by number."""
+    numbers: dict[int, str] = {}
+    for name in sorted(model.profiles, key=lambda name: model.profiles[name].memory_mib):
+        number = _number(name)
+        numbers[TWICE if number in numbers else number] = name
+    for number, name in sorted(numbers.items()):
+        profile = model.profiles[name]
+        yield FakeProfile(
+            number=number,
+            id=IDS.get(number, 30 + number),
+            name=name,
+            slices=int(name.partition("g.")[0]),
+            size=profile.size,
+            places=profile.placements,
+            memory=profile.memory_mib,
+            multiprocessors=profile.multiprocessors,
+            copy_engines=profile.copy_engines,
+            decoders=profile.decoders,
+            encoders=profile.encoders,
+            jpeg_engines=profile.jpeg_engines,
+            ofa_engines=profile.ofa_engines,
+        )
+
+
+def _number(name: str) -> int:
+    slices = int(name.partition("g.")[0])
+    ending = name.partition("gb")[2]
+    return REVISIONS[ending] + slices - 1 if ending else NUMBERS[slices]
 
 
 def _links(node: files.Node, device: files.Device, model: files.Model) -> Iterator[FakeLink]:
@@ -161,25 +278,15 @@ def _links(node: files.Node, device: files.Device, model: files.Model) -> Iterat
 
 def _instances(device: files.Device, model: files.Model) -> Iterator[FakeInstance]:
     placed = sorted((start, name) for name, starts in (device.partitions or {}).items() for start in starts)
+    profiles = {profile.name: profile for profile in _profiles(model)}
     for slot, (start, name) in enumerate(placed):
-        profile = model.profiles[name]
         yield FakeInstance(
             slot=slot,
             profile=name,
             gpu_instance=7 + slot,
             compute_instance=0,
             start=start,
-            size=profile.size,
+            size=profiles[name].size,
             uuid=f"MIG-{uuid.uuid5(uuid.NAMESPACE_OID, f'{device.pci_address}/{name}/{start}')}",
-            attributes={
-                "multiprocessorCount": profile.multiprocessors,
-                "sharedCopyEngineCount": profile.copy_engines,
-                "sharedDecoderCount": profile.decoders,
-                "sharedEncoderCount": profile.encoders,
-                "sharedJpegCount": profile.jpeg_engines,
-                "sharedOfaCount": profile.ofa_engines,
-                "gpuInstanceSliceCount": int(name.partition("g.")[0]),
-                "computeInstanceSliceCount": int(name.partition("g.")[0]),
-                "memorySizeMB": profile.memory_mib,
-            },
+            attributes=profiles[name].attributes(),
         )

@@ -10,32 +10,26 @@ import ctypes
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pynvml
 
-from tests.fakes.nvml.hardware import ALL, FakeGpu, FakeInstance, FakeNode
+from tests.fakes.nvml.calls import Kind, Part, Refused, behind, write_text
+from tests.fakes.nvml.hardware import ALL, FakeGpu, FakeNode
+from tests.fakes.nvml.mig import MigFunctions
+from tests.vendors.machines import Killed
 
 LINKS = 18
 """Links that this library knows of (NVML_NVLINK_MAX_LINKS of a 580 driver)."""
+CHANGES = {
+    "nvmlDeviceSetMigMode",
+    "nvmlDeviceCreateGpuInstanceWithPlacement",
+    "nvmlGpuInstanceCreateComputeInstance",
+    "nvmlGpuInstanceDestroy",
+    "nvmlComputeInstanceDestroy",
+}
+"""Functions that change the hardware."""
 SPEED_FIELDS = {getattr(pynvml, f"NVML_FI_DEV_NVLINK_SPEED_MBPS_L{link}"): link for link in range(12)}
-
-
-class Refused(Exception):  # noqa: N818 - it carries a return code, it is not an error of the fake
-    """A call ends with this code."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(code)
-
-
-@dataclass
-class Part:
-    """What a handle stands for beside a GPU: a MIG device, a GPU instance or a compute instance."""
-
-    gpu: FakeGpu
-    instance: FakeInstance
 
 
 class Function:
@@ -67,8 +61,35 @@ class FakeLibrary:
         self.open = 0
         """Sessions: nvmlInit less nvmlShutdown."""
         self.handles: dict[int, FakeGpu | Part] = {}
+        self.changed: Callable[[], None] = _ignore
+        """Called when MIG devices came or went, as the kernel changes its files then."""
+        self.survives: int | None = None
+        """How many calls the process lives on to make; the one after them ends it."""
+        self.changes: int | None = None
+        """The same for calls that change the hardware."""
+        self.dead = False
+        self.replaced: dict[str, Callable[..., bytes | None]] = {}
+        """Functions of a test's own, called in place of those with these names."""
+        self.profile_count: int = pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT
+        """How many numbers of profiles it knows."""
         self._next = 0x1000
         self._functions = _Functions(self)
+
+    def revive(self) -> None:
+        """Let a new process begin."""
+        self.dead, self.survives, self.changes, self.open = False, None, None, 0
+        self.handles.clear()
+
+    def _live(self, name: str) -> None:
+        """Live on to make one more call, or end before it has an effect."""
+        if self.survives == 0 or (self.changes == 0 and name in CHANGES):
+            self.dead = True
+        if self.dead:
+            raise Killed(name)
+        if self.survives is not None:
+            self.survives -= 1
+        if self.changes is not None and name in CHANGES:
+            self.changes -= 1
 
     def __getattr__(self, name: str) -> Function:
         implementation = getattr(type(self._functions), name, None)
@@ -77,33 +98,45 @@ class FakeLibrary:
         return Function(functools.partial(self._checked, name, implementation))
 
     def _checked(self, name: str, implementation: Callable[..., bytes | None], *arguments: object) -> bytes | None:
+        self._live(name)
         self.calls.append(name)
         if name in self.errors:
             raise Refused(self.errors[name])
         if self.open == 0 and name not in ("nvmlInitWithFlags", "nvmlErrorString"):
             raise Refused(pynvml.NVML_ERROR_UNINITIALIZED)
-        if "handle" in inspect.signature(implementation).parameters:
+        if _takes_handle(implementation):
             arguments = (self._look_up(name, arguments[0]), *arguments[1:])
+        if name in self.replaced:
+            return self.replaced[name](*arguments)
         return implementation(self._functions, *arguments)
+
+    def function(self, name: str) -> Callable[..., bytes | None]:
+        """Return a function as it is without replacements."""
+        implementation: Callable[..., bytes | None] = getattr(self._functions, name)
+        return implementation
 
     def _look_up(self, name: str, handle: object) -> FakeGpu | Part:
         number = ctypes.cast(handle, ctypes.c_void_p).value  # type: ignore[arg-type] # bindings are not typed
         found = self.handles.get(number or 0)
-        if found is None:
+        if found is None or (isinstance(found, Part) and not found.exists()):
             raise Refused(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         owners = (found, found.gpu, found.instance) if isinstance(found, Part) else (found,)
         for owner in owners:
             errors = getattr(owner, "errors", {})
             code = errors.get(name, errors.get(ALL))
-            if code is not None and not (isinstance(found, Part) and isinstance(owner, FakeGpu) and name in errors):
+            if code is not None and not (_is_mig_device(found) and isinstance(owner, FakeGpu) and name in errors):
                 raise Refused(code)
         return found
 
     def hand_out(self, target: object, thing: FakeGpu | Part) -> None:
         """Write a new handle through a pointer to a pointer."""
+        ctypes.c_void_p.from_buffer(behind(target)).value = self.handle(thing)
+
+    def handle(self, thing: FakeGpu | Part) -> int:
+        """Return a new handle."""
         self._next += 8
         self.handles[self._next] = thing
-        ctypes.c_void_p.from_buffer(_behind(target)).value = self._next
+        return self._next
 
 
 class FakeLoader:
@@ -123,17 +156,8 @@ class FakeLoader:
 
     def close(self, library: object) -> None:
         assert isinstance(library, FakeLibrary)
-        assert library.open == 0, "a library is unloaded while it is initialised"
+        assert library.open == 0 or library.dead, "a library is unloaded while it is initialised"
         self.opened -= 1
-
-
-def _behind(reference: Any) -> Any:
-    return reference._obj
-
-
-def _write_text(buffer: Any, text: str | bytes) -> None:
-    raw = text.encode() if isinstance(text, str) else text
-    buffer.value = raw
 
 
 def _write_address(info: Any, address: str) -> None:
@@ -143,10 +167,25 @@ def _write_address(info: Any, address: str) -> None:
     info.busId = f"{domain:0>8}:{bus}:{device}.{function}".upper().encode()
 
 
-class _Functions:
+@functools.cache
+def _takes_handle(implementation: Callable[..., bytes | None]) -> bool:
+    return "handle" in inspect.signature(implementation).parameters
+
+
+def _is_mig_device(thing: FakeGpu | Part) -> bool:
+    """Whether errors set for calls about the GPU are not meant."""
+    return isinstance(thing, Part) and thing.kind is Kind.DEVICE
+
+
+def _ignore() -> None:
+    """Nobody watches."""
+
+
+class _Functions(MigFunctions):
     """The functions by their names. A first parameter `handle` is looked up before the call."""
 
     def __init__(self, library: FakeLibrary) -> None:
+        super().__init__(library)
         self._library = library
 
     # -- system -----------------------------------------------------------------------------------------------------
@@ -164,19 +203,19 @@ class _Functions:
         return f"fake error {code}".encode()
 
     def nvmlSystemGetDriverVersion(self, buffer: object, _size: object) -> None:  # noqa: N802
-        _write_text(buffer, self._library.node.driver_version)
+        write_text(buffer, self._library.node.driver_version)
 
     def nvmlSystemGetNVMLVersion(self, buffer: object, _size: object) -> None:  # noqa: N802
-        _write_text(buffer, self._library.node.management_version)
+        write_text(buffer, self._library.node.management_version)
 
     def nvmlSystemGetCudaDriverVersion_v2(self, version: object) -> None:  # noqa: N802
-        _behind(version).value = self._library.node.cuda_version
+        behind(version).value = self._library.node.cuda_version
 
     def nvmlSystemGetCudaDriverVersion(self, version: object) -> None:  # noqa: N802
-        _behind(version).value = self._library.node.cuda_version
+        behind(version).value = self._library.node.cuda_version
 
     def nvmlDeviceGetCount_v2(self, count: object) -> None:  # noqa: N802
-        _behind(count).value = len(self._library.node.gpus)
+        behind(count).value = len(self._library.node.gpus)
 
     def nvmlDeviceGetHandleByIndex_v2(self, index: Any, device: object) -> None:  # noqa: N802
         gpus = self._library.node.gpus
@@ -194,59 +233,68 @@ class _Functions:
         self._library.hand_out(device, found)
 
     def nvmlDeviceGetComputeMode(self, handle: FakeGpu, mode: object) -> None:  # noqa: N802
-        _behind(mode).value = handle.compute_mode
+        behind(mode).value = handle.compute_mode
 
     def nvmlDeviceSetComputeMode(self, handle: FakeGpu, mode: Any) -> None:  # noqa: N802
         if mode.value not in (0, 2, 3):
             raise Refused(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         handle.compute_mode = mode.value
 
+    def nvmlDeviceGetHandleByPciBusId_v2(self, address: Any, device: object) -> None:  # noqa: N802
+        found = [gpu for gpu in self._library.node.gpus if gpu.address == address.value.decode()]
+        if not found:
+            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
+        code = found[0].errors.get("nvmlDeviceGetHandleByPciBusId_v2", found[0].errors.get(ALL))
+        if code is not None:
+            raise Refused(code)
+        self._library.hand_out(device, found[0])
+
     # -- one GPU or MIG device --------------------------------------------------------------------------------------
 
     def nvmlDeviceGetUUID(self, handle: FakeGpu | Part, buffer: object, _size: object) -> None:  # noqa: N802
-        _write_text(buffer, handle.instance.uuid if isinstance(handle, Part) else handle.uuid)
+        write_text(buffer, handle.instance.uuid if isinstance(handle, Part) else handle.uuid)
 
     def nvmlDeviceGetName(self, handle: FakeGpu | Part, buffer: object, _size: object) -> None:  # noqa: N802
         if isinstance(handle, FakeGpu):
-            _write_text(buffer, handle.name)
+            write_text(buffer, handle.name)
         else:
-            _write_text(buffer, handle.instance.name or f"{handle.gpu.name!s} MIG {handle.instance.profile}")
+            write_text(buffer, handle.instance.name or f"{handle.gpu.name!s} MIG {handle.instance.profile}")
 
     def nvmlDeviceGetPciInfo_v3(self, handle: FakeGpu, info: object) -> None:  # noqa: N802
-        _write_address(_behind(info), handle.address)
+        _write_address(behind(info), handle.address)
 
     def nvmlDeviceGetMinorNumber(self, handle: FakeGpu, minor: object) -> None:  # noqa: N802
-        _behind(minor).value = handle.minor
+        behind(minor).value = handle.minor
 
     def nvmlDeviceGetMemoryInfo(self, handle: FakeGpu, memory: object) -> None:  # noqa: N802
-        _behind(memory).total = handle.memory
+        behind(memory).total = handle.memory
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: FakeGpu, major: object, minor: object) -> None:  # noqa: N802
-        _behind(major).value, _behind(minor).value = handle.capability
+        behind(major).value, behind(minor).value = handle.capability
 
     def nvmlDeviceGetArchitecture(self, handle: FakeGpu, architecture: object) -> None:  # noqa: N802
-        _behind(architecture).value = handle.architecture
+        behind(architecture).value = handle.architecture
 
     def nvmlDeviceGetNumGpuCores(self, handle: FakeGpu, cores: object) -> None:  # noqa: N802
         if handle.mig:
             raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        _behind(cores).value = handle.cores
+        behind(cores).value = handle.cores
 
     def nvmlDeviceGetMemoryAffinity(self, handle: FakeGpu, size: int, nodes: object, _scope: object) -> None:  # noqa: N802
-        words = _behind(nodes)
+        words = behind(nodes)
         for node in handle.memory_nodes:
             assert node < size * 64
             words[node // 64] |= 1 << node % 64
 
     def nvmlDeviceGetVirtualizationMode(self, handle: FakeGpu, mode: object) -> None:  # noqa: N802
-        _behind(mode).value = handle.virtualization
+        behind(mode).value = handle.virtualization
 
     # -- fabric and links -------------------------------------------------------------------------------------------
 
     def nvmlDeviceGetGpuFabricInfoV(self, handle: FakeGpu, info: object) -> None:  # noqa: N802
-        if _behind(info).version != pynvml.nvmlGpuFabricInfo_v2:
+        if behind(info).version != pynvml.nvmlGpuFabricInfo_v2:
             raise Refused(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
-        self._fabric(handle, _behind(info))
+        self._fabric(handle, behind(info))
 
     def _fabric(self, gpu: FakeGpu, info: Any) -> None:
         if gpu.fabric is None:
@@ -261,21 +309,21 @@ class _Functions:
             raise Refused(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         if not handle.links:
             raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        _behind(active).value = int(handle.links[link].active)
+        behind(active).value = int(handle.links[link].active)
 
     def nvmlDeviceGetNvLinkVersion(self, handle: FakeGpu, link: int, version: object) -> None:  # noqa: N802
-        _behind(version).value = handle.links[link].version
+        behind(version).value = handle.links[link].version
 
     def nvmlDeviceGetNvLinkRemoteDeviceType(self, handle: FakeGpu, link: int, kind: object) -> None:  # noqa: N802
         self._require_active(handle, link)
-        _behind(kind).value = handle.links[link].remote_type
+        behind(kind).value = handle.links[link].remote_type
 
     def nvmlDeviceGetNvLinkRemotePciInfo_v2(self, handle: FakeGpu, link: int, info: object) -> None:  # noqa: N802
         self._require_active(handle, link)
-        _write_address(_behind(info), handle.links[link].remote_address or "0000:00:00.0")
+        _write_address(behind(info), handle.links[link].remote_address or "0000:00:00.0")
 
     def nvmlDeviceGetFieldValues(self, handle: FakeGpu, _count: object, values: object) -> None:  # noqa: N802
-        for value in _behind(values):
+        for value in behind(values):
             link = SPEED_FIELDS.get(value.fieldId)
             if value.fieldId == pynvml.NVML_FI_DEV_NVLINK_GET_SPEED:
                 link = None if "NVML_FI_DEV_NVLINK_GET_SPEED" in self._library.absent else value.scopeId
@@ -289,55 +337,3 @@ class _Functions:
     def _require_active(self, gpu: FakeGpu, link: int) -> None:
         if not gpu.links[link].active:
             raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-    # -- MIG --------------------------------------------------------------------------------------------------------
-
-    def nvmlDeviceGetMigMode(self, handle: FakeGpu, current: object, pending: object) -> None:  # noqa: N802
-        if handle.mig is None:
-            raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        _behind(current).value = _behind(pending).value = int(handle.mig)
-
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle: FakeGpu, count: object) -> None:  # noqa: N802
-        _behind(count).value = 7 if handle.mig is not None else 0
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: FakeGpu, index: Any, device: object) -> None:  # noqa: N802
-        instance = next((item for item in handle.instances if item.slot == index.value), None)
-        if instance is None:
-            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
-        code = instance.errors.get("nvmlDeviceGetMigDeviceHandleByIndex")
-        if code is not None:
-            raise Refused(code)
-        self._library.hand_out(device, Part(handle, instance))
-
-    def nvmlDeviceGetGpuInstanceId(self, handle: Part, number: object) -> None:  # noqa: N802
-        _behind(number).value = handle.instance.gpu_instance
-
-    def nvmlDeviceGetComputeInstanceId(self, handle: Part, number: object) -> None:  # noqa: N802
-        _behind(number).value = handle.instance.compute_instance
-
-    def nvmlDeviceGetGpuInstanceById(self, handle: FakeGpu, number: int, instance: object) -> None:  # noqa: N802
-        found = next((item for item in handle.instances if item.gpu_instance == number), None)
-        if found is None:
-            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
-        self._library.hand_out(instance, Part(handle, found))
-
-    def nvmlGpuInstanceGetInfo(self, handle: Part, info: object) -> None:  # noqa: N802
-        _behind(info).id = handle.instance.gpu_instance
-        _behind(info).placement.start, _behind(info).placement.size = handle.instance.start, handle.instance.size
-
-    def nvmlGpuInstanceGetComputeInstanceById(self, handle: Part, number: int, part: object) -> None:  # noqa: N802
-        siblings = (item for item in handle.gpu.instances if item.gpu_instance == handle.instance.gpu_instance)
-        found = next((item for item in siblings if item.compute_instance == number), None)
-        if found is None:
-            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
-        self._library.hand_out(part, Part(handle.gpu, found))
-
-    def nvmlComputeInstanceGetInfo_v2(self, handle: Part, info: object) -> None:  # noqa: N802
-        _behind(info).id = handle.instance.compute_instance
-        _behind(info).placement.start = handle.instance.compute_start
-
-    def nvmlDeviceGetAttributes_v2(self, handle: FakeGpu | Part, attributes: object) -> None:  # noqa: N802
-        if isinstance(handle, FakeGpu):
-            raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        for name, value in handle.instance.attributes.items():
-            setattr(_behind(attributes), name, value)

@@ -113,13 +113,12 @@ class Tree:
         self._module_version()
         for path in (self.proc / "driver" / "nvidia",):
             shutil.rmtree(path, ignore_errors=True)
-            (path / "capabilities").mkdir(parents=True)
-            (path / "gpus").mkdir()
+            (path / "gpus").mkdir(parents=True)
         for gpu in self.node.gpus:
             self.plug(gpu.address, gpu.pcie_root or "pci0000:00", numa_node=gpu.numa_node)
             (self.dev / "dev" / f"nvidia{gpu.minor}").touch()
             self._information(gpu)
-            self._capabilities(gpu)
+        self.sync_capabilities()
         for switch in self.node.switches:
             self.plug(switch, "pci0000:00", kind="0x068000", driver="nvidia-nvswitch")
 
@@ -161,14 +160,31 @@ class Tree:
         folder.mkdir(parents=True)
         (folder / "information").write_text(f"Model: \t\t {gpu.name!s}\nIRQ:   \t\t 16\nDevice Minor: \t {gpu.minor}\n")
 
-    def _capabilities(self, gpu: FakeGpu) -> None:
-        top = self.proc / "driver/nvidia/capabilities" / f"gpu{gpu.minor}" / "mig"
-        top.mkdir(parents=True)
+    def sync_capabilities(self) -> None:
+        """Make procfs have the capabilities of all MIG devices that there are, and no others."""
+        for gpu in self.node.gpus:
+            top = self.proc / "driver/nvidia/capabilities" / f"gpu{gpu.minor}" / "mig"
+            there = {path.parent.name for path in top.glob("gi*/access")}
+            wanted = {f"gi{each.gpu_instance}" for each in gpu.instances}
+            for name in there - wanted:
+                shutil.rmtree(top / name)
+            self._capabilities(gpu, top)
+
+    def _capabilities(self, gpu: FakeGpu, top: Path) -> None:
+        top.mkdir(parents=True, exist_ok=True)
         for instance in gpu.instances:
             folder = top / f"gi{instance.gpu_instance}"
-            part = folder / f"ci{instance.compute_instance}"
-            part.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             _write_access(folder, capability_minor(gpu.minor, instance.gpu_instance))
+            siblings = (each for each in gpu.instances if each.gpu_instance == instance.gpu_instance)
+            wanted = {f"ci{each.compute_instance}" for each in siblings}
+            for path in folder.glob("ci*"):
+                if path.name not in wanted:
+                    shutil.rmtree(path)
+            if instance.compute_instance is None:
+                continue
+            part = folder / f"ci{instance.compute_instance}"
+            part.mkdir(exist_ok=True)
             _write_access(part, capability_minor(gpu.minor, instance.gpu_instance, instance.compute_instance))
 
 

@@ -28,23 +28,33 @@ def find(snapshot: Snapshot, address: str) -> Accelerator:
     return next(item for item in snapshot.accelerators if item.pci_address == address)
 
 
-def without_identity(accelerator: Accelerator) -> Accelerator:
-    """Leave out what a simulation cannot know: UUIDs, handles; and the cores that NVML keeps quiet in MIG mode.
+def said(code: int) -> str:
+    """Return how a message ends that tells of an error of NVML."""
+    return f"{pynvml.NVMLError(code)} (NVML error {code})"
 
-    What the vendor does not tell yet is left out, too: sizes of partitions, profiles.
+
+def without_identity(accelerator: Accelerator) -> Accelerator:
+    """Leave out what a simulation cannot know: UUIDs, handles, words; and the cores that NVML keeps quiet in MIG mode.
+
+    Profiles are in the order of their names, which is none.
     """
-    partitions = tuple(dataclasses.replace(part, uuid="", size=None, handle={}) for part in accelerator.partitions)
-    changes: dict[str, object] = {"profiles": (), "partition_fault": None}
+    partitions = tuple(dataclasses.replace(part, uuid="", handle={}) for part in accelerator.partitions)
+    ordered = sorted(accelerator.profiles, key=lambda profile: profile.name)
+    changes: dict[str, object] = {"profiles": tuple(dataclasses.replace(each, handle={}) for each in ordered)}
+    changes["partition_fault"] = accelerator.partition_fault and "some"
     if accelerator.partitioned:
         changes["multiprocessors"] = None
     return dataclasses.replace(accelerator, uuid="", handle={}, partitions=partitions, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("node", [*NODES, "hgx-b200", "hgx-h200"])
+@pytest.mark.parametrize("node", [*NODES, "hgx-b200", "hgx-h200", "hgx-a100-mig"])
 def test_real_bindings_tell_what_the_data_files_say(build: Build, tmp_path: Path, node: str) -> None:
     """The same node, once simulated and once through NVML, has the same facts."""
     simulated = vendors.load("simulated", make_roots(tmp_path), {"node": node}).snapshot()
-    seen = build(node).create().snapshot()
+    rig = build(node)
+    for gpu in rig.node.gpus:
+        gpu.names_always = True
+    seen = rig.create().snapshot()
     assert seen.failures == ()
     expected = [without_identity(item) for item in simulated.accelerators]
     assert [without_identity(item) for item in seen.accelerators] == expected
@@ -131,10 +141,15 @@ def test_a_gpu_lost_on_any_call_is_one_failure(rig: Rig) -> None:
 @pytest.mark.parametrize("code", [UNKNOWN, NOT_SUPPORTED, pynvml.NVML_ERROR_TIMEOUT, pynvml.NVML_ERROR_NO_PERMISSION])
 def test_an_optional_fact_that_fails_is_missing_and_nothing_else(rig: Rig, code: int) -> None:
     gpu = rig.node.gpus[0]
+    nameless = "it cannot be partitioned: NVML tells no profiles of GPU instances"
     optional = {
-        "nvmlDeviceGetMemoryInfo": {"memory_bytes": None},
+        "nvmlDeviceGetMemoryInfo": {"memory_bytes": None, "profiles": (), "partition_fault": nameless},
         "nvmlDeviceGetNumGpuCores": {"multiprocessors": None},
-        "nvmlDeviceGetCudaComputeCapability": {"multiprocessors": None, "compute_capability": None},
+        "nvmlDeviceGetCudaComputeCapability": {
+            "multiprocessors": None,
+            "compute_capability": None,
+            "partition_fault": "NVML does not tell its compute capability, so it may need a reset",
+        },
         "nvmlDeviceGetArchitecture": {"architecture": None},
         "nvmlDeviceGetGpuFabricInfoV": {},
         "nvmlDeviceGetVirtualizationMode": {},

@@ -107,7 +107,8 @@ def test_the_real_loader_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         (pynvml.NVML_ERROR_RESET_REQUIRED, nvml.DeviceFault),
         (pynvml.NVML_ERROR_TIMEOUT, nvml.DeviceFault),
         (pynvml.NVML_ERROR_UNKNOWN, nvml.DeviceFault),
-        (pynvml.NVML_ERROR_IN_USE, nvml.DeviceFault),
+        (pynvml.NVML_ERROR_IN_USE, nvml.InUse),
+        (pynvml.NVML_ERROR_INSUFFICIENT_RESOURCES, nvml.Exhausted),
         (4711, nvml.DeviceFault),
     ],
 )

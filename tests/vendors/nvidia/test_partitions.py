@@ -8,9 +8,9 @@ import pynvml
 import pytest
 
 from driver.core import inventory
-from driver.model.devices import Partition
+from driver.model.devices import Partition, Profile
 from driver.vendors.nvidia import partitions
-from driver.vendors.nvidia.nvml import InstanceAttributes
+from driver.vendors.nvidia.nvml_mig import InstanceAttributes
 from tests.fakes.nvml.hardware import FakeInstance
 from tests.vendors.nvidia.conftest import Build
 from tests.vendors.nvidia.machine import Rig
@@ -214,3 +214,131 @@ def test_instances_come_and_go_between_looks(rig: Rig) -> None:
     gpu.mig = False
     whole = vendor.snapshot().accelerators[MIXED]
     assert (whole.partitioned, whole.partitions, whole.multiprocessors) == (False, (), 108)
+
+
+def test_what_a_gpu_can_be_partitioned_into_does_not_depend_on_its_mode(build: Build) -> None:
+    """Placements are told in any mode, and names are worked out where NVML tells none."""
+    rig = build("hgx-h100")
+    off = rig.create().snapshot().accelerators[0]
+    assert (off.partitioned, off.partition_fault) == (False, None)
+    rig.node.gpus[0].mig = True
+    on = rig.create().snapshot().accelerators[0]
+    assert on.partitioned
+    assert on.profiles == off.profiles
+    assert [(each.name, each.size, each.placements) for each in off.profiles] == [
+        ("1g.10gb", 1, (0, 1, 2, 3, 4, 5, 6)),
+        ("2g.20gb", 2, (0, 2, 4)),
+        ("3g.40gb", 4, (0, 4)),
+        ("4g.40gb", 4, (0,)),
+        ("7g.80gb", 8, (0,)),
+        ("1g.10gb+me", 1, (0, 1, 2, 3, 4, 5, 6)),
+        ("1g.20gb", 2, (0, 2, 4, 6)),
+    ]
+
+
+def test_a_profile_in_full(build: Build) -> None:
+    largest = build("hgx-h100").create().snapshot().accelerators[0].profiles[4]
+    assert largest == Profile(
+        name="7g.80gb",
+        size=8,
+        placements=(0,),
+        memory_bytes=81152 << 20,
+        multiprocessors=132,
+        copy_engines=8,
+        decoders=7,
+        encoders=0,
+        jpeg_engines=7,
+        ofa_engines=1,
+        handle={"profile": 0, "slices": 7},
+    )
+
+
+def test_two_revisions_of_one_name_are_one_profile(rig: Rig) -> None:
+    gpu = rig.node.gpus[MIXED]
+    twin = dataclasses.replace(gpu.profiles[0], number=12, id=99)
+    gpu.profiles = (*gpu.profiles, twin)
+    found = rig.create().snapshot().accelerators[MIXED].profiles
+    assert [each.handle["profile"] for each in found if each.name == "1g.10gb"] == [19]
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_INVALID_ARGUMENT])
+def test_a_profile_without_a_place_is_none(rig: Rig, code: int) -> None:
+    rig.node.gpus[MIXED].errors["nvmlDeviceGetGpuInstancePossiblePlacements_v2"] = code
+    found = rig.create().snapshot().accelerators[MIXED]
+    assert found.profiles == ()
+    assert found.partition_fault == "it cannot be partitioned: NVML tells no profiles of GPU instances"
+    assert len(found.partitions) == 3
+
+
+def test_profiles_beyond_those_of_the_bindings_are_found(rig: Rig) -> None:
+    """A newer driver knows more: numbers are tried until NVML calls one invalid."""
+    gpu = rig.node.gpus[MIXED]
+    newer = dataclasses.replace(gpu.profiles[0], number=pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT, id=99, name="1g.10gb+x")
+    gpu.profiles = (*gpu.profiles, newer)
+    rig.library.profile_count = pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT + 1
+    names = [each.name for each in rig.create().snapshot().accelerators[MIXED].profiles]
+    assert "1g.10gb+x" in names
+
+
+def test_without_root_it_is_said_why_a_gpu_cannot_be_partitioned(build: Build) -> None:
+    rig = build("hgx-h100")
+    rig.node.gpus[0].errors["nvmlDeviceGetGpuInstancePossiblePlacements_v2"] = pynvml.NVML_ERROR_NO_PERMISSION
+    snapshot = rig.create().snapshot()
+    assert snapshot.accelerators[0].profiles == ()
+    assert "Insufficient Permissions" in (snapshot.accelerators[0].partition_fault or "")
+    assert snapshot.failures == (), "it is as good as ever while it is whole"
+
+
+def test_a_gpu_without_mig_has_no_profiles_and_nothing_to_explain(build: Build) -> None:
+    for found in build("t4").create().snapshot().accelerators:
+        assert (found.profiles, found.partition_fault, found.partitioned) == ((), None, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"pending": True}, "MIG mode is off and will be on after a reset of the GPU, which is pending"),
+        ({"mig": True, "pending": False}, "MIG mode is on and will be off after a reset of the GPU, which is pending"),
+        (
+            {"capability": (8, 0)},
+            "MIG mode is switched with a reset of the GPU (compute capability 8.0), which is not done here",
+        ),
+        (
+            {"virtualization": pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU},
+            "the GPU is a virtual one (vGPU), which its host partitions",
+        ),
+        ({"mig": True}, None),
+        ({"capability": (10, 0)}, None),
+        ({"virtualization": pynvml.NVML_GPU_VIRTUALIZATION_MODE_PASSTHROUGH}, None),
+    ],
+)
+def test_why_a_mode_cannot_be_switched(build: Build, change: dict[str, object], fault: str | None) -> None:
+    rig = build("hgx-h100")
+    for name, value in change.items():
+        setattr(rig.node.gpus[0], name, value)
+    found = rig.create().snapshot().accelerators[0]
+    assert found.partition_fault == fault
+    assert found.profiles
+
+
+@pytest.mark.parametrize(
+    ("node", "names"),
+    [
+        ("a100-mesh", ["1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb", "1g.5gb+me", "1g.10gb"]),
+        ("hgx-h200", ["1g.18gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb", "1g.18gb+me", "1g.35gb"]),
+        ("hgx-b200", ["1g.23gb", "2g.45gb", "3g.90gb", "4g.90gb", "7g.180gb", "1g.23gb+me", "1g.45gb"]),
+    ],
+)
+def test_names_that_are_worked_out_are_those_of_nvidia(build: Build, node: str, names: list[str]) -> None:
+    found = build(node).create().snapshot().accelerators[0].profiles
+    assert [each.name for each in found] == names
+
+
+def test_cores_of_a_gpu_in_mig_mode_are_remembered(build: Build) -> None:
+    """Else a GPU that is switched for a claim would be published with other capacities, and back again."""
+    rig = build("hgx-h100")
+    vendor = rig.create()
+    assert vendor.snapshot().accelerators[0].multiprocessors == 132
+    rig.node.gpus[0].mig = True
+    assert vendor.snapshot().accelerators[0].multiprocessors == 132
+    assert rig.create().snapshot().accelerators[0].multiprocessors is None, "who never saw them does not guess"

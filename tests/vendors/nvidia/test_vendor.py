@@ -107,7 +107,7 @@ def test_a_library_that_appears_later(tmp_path: Path) -> None:
     tree, library = Tree(tmp_path, node), FakeLibrary(node)
     loader = FakeLoader({})
     rig = Rig.__new__(Rig)
-    rig.node, rig.tree, rig.library, rig.loader = node, tree, library, loader
+    rig.node, rig.tree, rig.library, rig.loader, rig.pauses = node, tree, library, loader, []
     vendor = rig.create()
     with pytest.raises(Unavailable, match="not installed there"):
         vendor.snapshot()
