@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from driver.core import surrogates
 from driver.model.errors import Unavailable
 from driver.model.objects import Api, ListMeta
 
@@ -18,6 +19,21 @@ T = TypeVar("T")
 
 _building: Final = threading.Lock()
 """msgspec learns what a struct is made of when it is first used, and crashes if two threads begin that at once."""
+
+
+def read(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
+    """Decode, also what holds halves of a UTF-16 pair: anybody can store them in opaque parameters of a claim.
+
+    Raises what msgspec raises.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = bytes(body)
+        mended = surrogates.mend(text)
+        if mended == text:
+            raise
+        return decoder.decode(mended)
 
 
 class Decoder(Generic[T]):
@@ -30,7 +46,7 @@ class Decoder(Generic[T]):
     def decode(self, body: bytes | msgspec.Raw, what: str) -> T:
         """Return the object. Raises `Unavailable`: a truncated or foreign answer may be right later."""
         try:
-            return self._decoder.decode(body)
+            return read(self._decoder, body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unavailable(f"{what}: the API server's answer cannot be read: {error}") from error
 

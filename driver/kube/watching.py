@@ -292,7 +292,7 @@ class Watch(Generic[T]):
     def _take(self, line: bytes) -> None:
         """Apply one line of the stream."""
         try:
-            event = _events.decode(line)
+            event = decoding.read(_events, line)
             meta = _named.decode(event.object).metadata
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._version = None

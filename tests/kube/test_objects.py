@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from driver.kube import claims, nodes
@@ -46,6 +48,19 @@ def test_a_claim_is_read_as_it_is_now() -> None:
     parameters = claim.status.allocation.devices.config[0].opaque
     assert parameters is not None
     assert bytes(parameters.parameters) == b'{"kind": "K", "b": 1, "a": 2}'
+
+
+def test_a_claim_with_half_a_character_in_its_parameters_is_read_as_kubernetes_reads_it() -> None:
+    """The API server keeps parameters as they were sent, and hands out what no text may hold."""
+    body = json.dumps(CLAIM).encode().replace(b'"K"', rb'"K\ud83d"')
+    with HttpServer(lambda _: Reply(body=body)) as server:
+        client = Client(Access(server=server.url))
+        claim = claims.fetch(client, "ns", "c")
+        client.close()
+    assert claim.status.allocation is not None
+    opaque = claim.status.allocation.devices.config[0].opaque
+    assert opaque is not None
+    assert bytes(opaque.parameters) == rb'{"kind": "K\ufffd", "b": 1, "a": 2}'
 
 
 def test_a_claim_that_is_gone_is_not_found() -> None:

@@ -79,6 +79,19 @@ def test_it_lists_in_pages_and_then_follows(collection: Collection) -> None:
     assert {each.query["fieldSelector"] for each in collection.server.requests} == {"spec.driver=d,spec.nodeName=n"}
 
 
+def test_half_a_character_in_one_object_hides_neither_it_nor_the_others(collection: Collection) -> None:
+    """A name of a device stands for opaque parameters of a claim, which anybody can write."""
+    for name in "ab":
+        collection.put(name, devices=[{"name": f"{name}\ud83d"}])
+    with Observer(collection) as observer:
+        assert observer.watch.wait_until_synced(20)
+        wait_until(lambda: collection.watches == 1)
+        collection.put("c", devices=[{"name": "\ude00"}])
+        wait_until(lambda: observer.names() == list("abc"))
+        assert observer.complaints == []
+        assert observer.watch.snapshot()["c"].spec.devices[0].name == "\ufffd"
+
+
 def test_it_asks_for_bookmarks_and_resumes_from_them(collection: Collection) -> None:
     with Observer(collection) as observer:
         wait_until(lambda: collection.watches == 1)
