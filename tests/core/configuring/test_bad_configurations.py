@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from driver.core import preparing
 from driver.core.configuring import documents, fields
-from driver.core.configuring.ruling import Given, find_sharing
+from driver.core.preparing import Place
+from driver.model.claims import ResourceClaim
 from driver.model.errors import InvalidInput
-from driver.model.vocabulary import TYPE_GPU, TYPE_PARTITION
 from tests.fakes.bad_configurations import TABLE, Bad
-from tests.fakes.bench import DRIVER, device, opaque, result
+from tests.fakes.bench import (
+    DRIVER,
+    NODE,
+    accelerator,
+    claim,
+    device,
+    node_inventory,
+    opaque,
+    partition,
+    ref,
+    result,
+)
+
+PLACE = Place(DRIVER, NODE, node_inventory(accelerator(1), accelerator(2, partition(0))))
+PART = "gpu-0000-02-00-0-1g-10gb-0"
 
 
 def test_the_table_is_long_and_each_entry_is_another_one() -> None:
@@ -33,12 +48,12 @@ def test_a_bad_configuration_is_answered_with_the_field_the_value_and_what_is_al
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
 def test_the_node_refuses_it_with_the_same_sentences(bad: Bad) -> None:
-    devices = [Given(result(device(1)), TYPE_GPU), Given(result("part", "part"), TYPE_PARTITION)]
+    wanted = claim("u1", result(device(1)), result(PART, "part"), config=[opaque(bad.text)])
     if b"AllocationPolicy" in bad.text:
-        assert find_or_refuse(bad, devices) in ("", "AllocationPolicy")
+        assert is_unread_or_refused(wanted)
         return
     with pytest.raises(InvalidInput) as caught:
-        find_sharing([opaque(bad.text)], DRIVER, devices)
+        preparing.plan(ref("u1"), wanted, (), PLACE)
     with pytest.raises(InvalidInput) as read:
         documents.read(bad.text)
     place = f"configuration for {DRIVER} of the claim: parameters"
@@ -46,10 +61,9 @@ def test_the_node_refuses_it_with_the_same_sentences(bad: Bad) -> None:
     assert [str(fault) for fault in fields.split(caught.value)] == [str(fault) for fault in expected]
 
 
-def find_or_refuse(bad: Bad, devices: list[Given]) -> str:
+def is_unread_or_refused(wanted: ResourceClaim) -> bool:
     """The node accepts an AllocationPolicy unread: a pod must not fail for a wish about how to choose its devices."""
     try:
-        find_sharing([opaque(bad.text)], DRIVER, devices)
-    except InvalidInput:
-        return ""
-    return "AllocationPolicy"
+        return [grant.sharing for grant in preparing.plan(ref("u1"), wanted, (), PLACE)] == [None, None]
+    except InvalidInput as error:
+        return "parameters" in error.field
