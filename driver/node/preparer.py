@@ -49,6 +49,8 @@ _LAST_LOOK_SECONDS: Final = 2.0
 
 _FIRST_COLLECTION: Final = 15.0
 _COLLECTION_INTERVAL: Final = 300.0
+_UPKEEP_INTERVAL: Final = 15.0
+"""Seconds between two tries to hold what could not be held at start."""
 _LIST_SECONDS: Final = 2.0
 """Seconds between looks for claims that exist no longer: one GET for each prepared claim."""
 
@@ -166,12 +168,19 @@ class Preparer:
             self._collecting.join(_LAST_LOOK_SECONDS)
         self._records.close()
 
+    def uphold(self) -> None:
+        """Try once more what recovery at start could not hold (a daemon); running pods are not prepared again."""
+        self._keepers.recovery.uphold()
+
     def _collect(self) -> None:
-        pause = _FIRST_COLLECTION
-        while not self._outside.wait(pause):
-            pause = _COLLECTION_INTERVAL
+        left = _FIRST_COLLECTION
+        while not self._outside.wait(min(left, _UPKEEP_INTERVAL)):
+            left -= min(left, _UPKEEP_INTERVAL)
             try:
-                self.collect()
+                self.uphold()
+                if left <= 0:
+                    left = _COLLECTION_INTERVAL
+                    self.collect()
             except Exception as error:  # noqa: BLE001 - top of a thread that must not end
                 self._outside.on_fault("collect", error)
 

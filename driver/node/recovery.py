@@ -57,6 +57,13 @@ class Recovery:
         self._emit(recovered)
         return recovered
 
+    def uphold(self) -> None:
+        """Try again what `run` could not hold, if anything. Raises `Unavailable`, `StorageFailed` as it does."""
+        if self._transactions.lapsed:
+            with self._records.transaction(_LOCK_TIMEOUT) as ledger:
+                lapsed = [record for record in ledger.all() if record.uid in self._transactions.lapsed]
+                self._each(lapsed, _name, lambda record: self._uphold(ledger, record))
+
     def _each(self, items: Iterable[_T], name: Callable[[_T], str], repair: Callable[[_T], int]) -> int:
         """Repair one after the other, whatever happens to one; return the sum of what was repaired."""
         total = 0

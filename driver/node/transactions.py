@@ -138,6 +138,11 @@ class Transactions:
             self._remove_metadata(ledger, record)
         ledger.remove(record.uid)
 
+    @property
+    def lapsed(self) -> frozenset[str]:
+        """UIDs of prepared claims for which a process of ours does not hold what it should."""
+        return frozenset(self._lapsed)
+
     def uphold(self, ledger: Ledger, record: Record) -> Record:
         """Run again what a process of ours has to hold for a prepared claim. If that fails its next prepare tries."""
         self._lapsed.add(record.uid)

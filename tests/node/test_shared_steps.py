@@ -339,6 +339,25 @@ def test_upkeep_that_fails_is_reported_and_tried_again_with_the_next_repeat(benc
     again.close()
 
 
+def test_upkeep_that_fails_is_tried_again_by_itself(bench: Bench, preparer: Preparer) -> None:
+    """A pod that runs is not prepared again, and its daemon must not stay away for that."""
+    modal(bench).upkeep = True
+    prepare_one(preparer, share(bench, "u1"))
+    bench.vendor.fail_runs = {f"{device(1)}.mode"}
+    again = bench.open()
+    again.recover()
+    runs = modal(bench).runs
+    again.uphold()
+    assert len([entry for entry in bench.happened if isinstance(entry, RepairFailed)]) == 2
+    bench.vendor.fail_runs = set()
+    again.uphold()
+    assert modal(bench).runs == runs + 1
+    assert facts(bench)["u1"]["uuid"] == f"run-{runs + 1}"
+    again.uphold()
+    assert modal(bench).runs == runs + 1, "once it holds it is not run again"
+    again.close()
+
+
 def test_upkeep_of_a_claim_from_before_a_boot_waits_for_its_prepare(bench: Bench, preparer: Preparer) -> None:
     modal(bench).upkeep = True
     prepare_one(preparer, share(bench, "u1"))
