@@ -3,7 +3,8 @@
 Called by the publisher after each write. A server drops fields whose feature is off without a word (Kubernetes v1.36
 pkg/registry/resource/resourceslice/strategy.go); a writer that insists writes for ever. So: a difference that does no
 harm is adopted. A device that would be wrong without the field is left out: one that must not be scheduled and would
-lose its taint, one that would be counted twice without its counters. A device that only loses the fence of our
+lose its taint, one that would be counted twice without its counters: of the forms in which an accelerator is offered
+the whole device stays, partitions and the form for virtual machines go. A device that only loses the fence of our
 controller is published without it and is kube-scheduler's then (`fencing`); one that cannot be shared out is published
 for one claim at a time (`shares`). Which fields a server stores is asked
 first with a dry run (`make_probe`), so that no such device is published even for a moment.
@@ -11,9 +12,11 @@ first with a dry run (`make_probe`), so that no such device is published even fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
 
 from driver.core import comparing, fencing, shares
 from driver.core.slicing import Identity, Withheld
@@ -31,7 +34,7 @@ from driver.model.slices import (
     ResourceSlice,
     SliceSpec,
 )
-from driver.model.vocabulary import DOMAIN
+from driver.model.vocabulary import DOMAIN, TYPE, TYPE_PARTITION, TYPE_VFIO
 
 TAINTS: Final = "DRADeviceTaints"
 PARTITIONS: Final = "DRAPartitionableDevices"
@@ -50,8 +53,8 @@ _BLOCKING: Final = ("NoSchedule", "NoExecute")
 _PROBE: Final = "probe"
 _REASONS: Final = {
     TAINTS: "it must not be scheduled, and the API server does not store taints: turn on its feature DRADeviceTaints",
-    PARTITIONS: "it shares hardware with other devices, and the API server does not store counters: "
-    "turn on its feature DRAPartitionableDevices",
+    PARTITIONS: "it shares hardware with other devices, and the API server does not store counters as Kubernetes has "
+    "them from 1.35 on: turn on its feature DRAPartitionableDevices",
 }
 
 
@@ -92,24 +95,31 @@ def find_needed(devices: Iterable[Device]) -> frozenset[str]:
     needed = frozenset(feature for device in listed for feature in _need(device))
     wished = {
         TAINTS: any(map(fencing.is_fenced, listed)),
+        PARTITIONS: any(each.consumes_counters for each in listed),
         SHARES: any(each.allow_multiple_allocations for each in listed),
     }
     return needed | {feature for feature, is_wished in wished.items() if is_wished}
 
 
-def adapt(memory: Memory, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Offer:
-    """Return what of the devices can be published as far as is known of the server."""
+def adapt(
+    memory: Memory, devices: Sequence[Device], counter_sets: Sequence[CounterSet], engaged: Collection[str] = ()
+) -> Offer:
+    """Return what of the devices can be published as far as is known of the server.
+
+    `engaged` are the names of whole devices of which claims have a part, or which a virtual machine has.
+    """
     kept: list[Device] = []
     withheld: list[tuple[str, str]] = []
     for device in devices:
-        lacking = sorted(_need(device) & memory.missing)
+        lacking = sorted(_need(device, engaged) & memory.missing)
+        stripped = _strip(memory, device)
         refused = memory.refused.get(device.name)
         if lacking:
             withheld.append((device.name, "; ".join(_REASONS[feature] for feature in lacking)))
-        elif refused is not None and comparing.is_same_device(refused[0], device):
+        elif refused is not None and comparing.is_same_device(refused[0], stripped):
             withheld.append((device.name, refused[1]))
         else:
-            kept.append(_replace_adopted(memory, _strip(memory, device)))
+            kept.append(_replace_adopted(memory, stripped))
     sets = () if PARTITIONS in memory.missing else tuple(counter_sets)
     return Offer(tuple(kept), sets, tuple(withheld))
 
@@ -166,6 +176,20 @@ def read_probe(memory: Memory, feature: str, answer: ResourceSlice | None) -> Me
     return replace(memory, missing=memory.missing - {feature}, present=memory.present | {feature})
 
 
+def make_old_probe(identity: Identity) -> ResourceSlice:
+    """Return a slice that only Kubernetes 1.34 takes: devices together with their counters (KEP-4815 before 1.35)."""
+    probe = make_probe(identity, PARTITIONS)
+    counters = CounterSet(name=_PROBE, counters={_PROBE: Counter(value="1")})
+    return msgspec.structs.replace(probe, spec=msgspec.structs.replace(probe.spec, shared_counters=(counters,)))
+
+
+def read_old_probe(memory: Memory, answer: ResourceSlice | None) -> Memory:
+    """Return what is known after a dry run of the old layout: who takes it makes nothing of the one that we publish."""
+    if answer is None:
+        return memory
+    return replace(memory, missing=memory.missing | {PARTITIONS}, present=memory.present - {PARTITIONS})
+
+
 def _make_probe_device(feature: str) -> Device:
     if feature == TAINTS:
         return Device(name=_PROBE, taints=(DeviceTaint(key=f"{DOMAIN}/{_PROBE}", effect="NoSchedule"),))
@@ -176,9 +200,18 @@ def _make_probe_device(feature: str) -> Device:
     return Device(name=_PROBE, consumes_counters=(draw,))
 
 
-def _need(device: Device) -> frozenset[str]:
-    blocked = any(taint.effect in _BLOCKING and not fencing.is_fence(taint) for taint in device.taints)
-    return frozenset(({TAINTS} if blocked else set()) | ({PARTITIONS} if device.consumes_counters else set()))
+def _need(device: Device, engaged: Collection[str] = ()) -> frozenset[str]:
+    """Return the features without which a device must not be published.
+
+    Without counters one device of each accelerator can stay: the whole one, unless claims have it in another form.
+    """
+    kind = device.attributes.get(TYPE)
+    is_form = kind is not None and kind.string in (TYPE_PARTITION, TYPE_VFIO)
+    needed = {
+        TAINTS: any(taint.effect in _BLOCKING and not fencing.is_fence(taint) for taint in device.taints),
+        PARTITIONS: bool(device.consumes_counters) and (is_form or device.name in engaged),
+    }
+    return frozenset(feature for feature, is_needed in needed.items() if is_needed)
 
 
 def _find_lost(sent: Device, stored: Device) -> frozenset[str]:
@@ -203,7 +236,9 @@ def _is_shared_alike(sent: Device, stored: Device) -> bool:
 
 
 def _strip(memory: Memory, device: Device) -> Device:
-    """Return the device without what the server would not store: taints that inform or fence, and shares."""
+    """Return the device without what the server would not store: taints that inform or fence, shares, counters."""
+    if PARTITIONS in memory.missing and device.consumes_counters:
+        device = msgspec.structs.replace(device, consumes_counters=())
     if SHARES in memory.missing and device.allow_multiple_allocations:
         device = shares.withdraw(device)
     return fencing.take_down(device) if TAINTS in memory.missing and device.taints else device

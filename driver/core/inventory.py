@@ -68,7 +68,12 @@ def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | 
         *(dataclasses.replace(failure, part=PASSTHROUGH) for failure in twins.omitted),
     )
     shared = tuple(_share(entry, offer.shares) for entry in entries)
-    return Inventory(snapshot, shared, omitted, tuple(counter_sets.values()))
+    engaged = frozenset(
+        naming.name_accelerator(each.accelerator)
+        for each in divisions
+        if each.accelerator.pci_address in offer.bound or any(part.takes and part.actual.uuid for part in each.parts)
+    )
+    return Inventory(snapshot, shared, omitted, tuple(counter_sets.values()), engaged)
 
 
 def _tell_apart(

@@ -184,6 +184,8 @@ class Inventory:
     """Hardware, or what could be made of it, that is not published, each with its reason."""
     counter_sets: tuple[slices.CounterSet, ...] = ()
     """What the devices of one accelerator draw from, so that two that exclude each other are never both allocated."""
+    engaged: frozenset[str] = frozenset()
+    """Names of whole devices of which claims have a part, or which a virtual machine has."""
 
     def find(self, name: str) -> Entry | None:
         """Return the entry with this device name, or None."""

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from driver.core.slicing import Content
 from driver.kube import slices
 from driver.kube.client import Client
 from driver.kube.watching import Change, Pace, Source, Watch, What
@@ -24,7 +23,7 @@ from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
 from driver.model.occurrences import Emit, PublishFailed, WatchFailed
 from driver.model.slices import ResourceSlice
-from driver.node.publishing import Place, Rounds
+from driver.node.publishing import Place, Rounds, Stock
 
 _JOIN: Final = 15.0
 _UNHEARD: Final = 1.0
@@ -154,13 +153,13 @@ class Publisher:
         if now >= self._resync_at:
             self._rounds.forget_server()
             self._resync_at = now + self._timing.resync * (0.75 + self._timing.random() / 2)
-        content = self._read_content(now)
-        if content is None:
+        stock = self._read_stock(now)
+        if stock is None:
             self._schedule(self._started_at + self._timing.absence)
             self._rounds.warm_up()
             return
         synced = self._watch.has_synced
-        again = self._rounds.publish(content.devices, content.shared_counters, provoked=provoked)
+        again = self._rounds.publish(stock, provoked=provoked)
         self._failures = 0
         if again is None:
             self.published.set()
@@ -169,14 +168,15 @@ class Publisher:
         else:
             self._schedule(self._timing.clock() + again)
 
-    def _read_content(self, now: float) -> Content | None:
+    def _read_stock(self, now: float) -> Stock | None:
         """Return what to publish; None if that is not known yet."""
         inventory = self._inventory()
         if inventory is not None:
             self._saw_inventory = True
-            return Content(tuple(entry.device for entry in inventory.entries), inventory.counter_sets)
+            devices = tuple(entry.device for entry in inventory.entries)
+            return Stock(devices, inventory.counter_sets, inventory.engaged)
         if self._saw_inventory or now - self._started_at >= self._timing.absence:
-            return Content()
+            return Stock()
         return None
 
     def _fail(self, error: Exception) -> None:

@@ -41,6 +41,16 @@ class Place:
     authority: Authority = Authority.SCHEDULER
 
 
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What is to be published."""
+
+    devices: tuple[Device, ...] = ()
+    counter_sets: tuple[CounterSet, ...] = ()
+    engaged: frozenset[str] = frozenset()
+    """Names of whole devices of which claims have a part, or which a virtual machine has."""
+
+
 class SliceApi(Protocol):
     """What a round needs of the API server, for one driver on one node. Raises `driver.model.errors`."""
 
@@ -78,20 +88,18 @@ class Rounds:
         """Do what the first round needs and does not depend on devices: connect, read the Node."""
         self._identify()
 
-    def publish(
-        self, devices: Sequence[Device], counter_sets: Sequence[CounterSet] = (), *, provoked: bool = False
-    ) -> float | None:
+    def publish(self, stock: Stock, *, provoked: bool = False) -> float | None:
         """Publish; return the seconds until the next round has to follow, or None if all is well.
 
         `provoked`: the round answers to a change by others. Raises what the API server's answers mean.
         """
         started = self._clock()
-        devices = fencing.fence(devices, self._place.authority)
+        devices = fencing.fence(stock.devices, self._place.authority)
         identity = self._identify()
         self._probe(identity, devices)
         published = self._api.fetch()
         self._known = {each.metadata.uid: each.metadata.resource_version for each in published}
-        laid_out = self._lay_out(devices, counter_sets)
+        laid_out = self._lay_out(devices, stock)
         plan = slicing.plan(identity, laid_out.contents, published)
         if plan.is_empty:
             self._settling = settling.release(self._settling)
@@ -137,12 +145,15 @@ class Rounds:
         for feature in sorted(adopting.find_needed(devices) - known):
             answer = self._api.rehearse(adopting.make_probe(identity, feature))
             self._memory = adopting.read_probe(self._memory, feature, answer)
+            if feature == adopting.PARTITIONS and feature in self._memory.present:
+                answer = self._api.rehearse(adopting.make_old_probe(identity))
+                self._memory = adopting.read_old_probe(self._memory, answer)
             if feature in self._memory.missing:
                 loss = adopting.Loss(adopting.FIELDS[feature], (feature,))
                 self._report_loss("dry run", loss)
 
-    def _lay_out(self, devices: Sequence[Device], counter_sets: Sequence[CounterSet]) -> Layout:
-        offer = adopting.adapt(self._memory, devices, counter_sets)
+    def _lay_out(self, devices: Sequence[Device], stock: Stock) -> Layout:
+        offer = adopting.adapt(self._memory, devices, stock.counter_sets, stock.engaged)
         laid_out = slicing.layout(offer.devices, offer.counter_sets)
         withheld = offer.withheld + laid_out.withheld
         if withheld != self._withheld:

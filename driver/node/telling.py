@@ -6,7 +6,7 @@ their own. Must not decide anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from driver.core import shares
@@ -26,6 +26,8 @@ from driver.model.prepared import ClaimRef, PrepareAnswer
 from driver.telemetry import logs
 from driver.telemetry.metrics import Metrics
 
+_NAMED: Final = 3
+"""Devices that one Event names; the others are counted."""
 _CLAIM_API: Final = "resource.k8s.io/v1"
 _FELL_BACK: Final = (
     "allocation-authority is controller, but the API server does not store taints of devices: kube-scheduler allocates "
@@ -85,7 +87,7 @@ def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
         case RecordQuarantined():
             return [("RecordQuarantined", f"{occurrence.path} was set aside: {occurrence.reason}")]
         case HardwareScanned(omitted=devices) | DevicesWithheld(devices=devices):
-            return [("DeviceOmitted", f"{device} is not published: {reason}") for device, reason in devices]
+            return [("DeviceOmitted", note) for note in _group(devices)]
         case AuthorityPublished() if occurrence.fell_back:
             return [("AuthorityFellBack", _FELL_BACK)]
         case DaemonEnded():
@@ -94,6 +96,17 @@ def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:
             return [("DeviceFault", f"{occurrence.device}: {occurrence.cause}: {occurrence.message}")]
         case _:
             return [("LabelRefused", _explain(occurrence))] if isinstance(occurrence, ModeRefused) else []
+
+
+def _group(devices: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a sentence a reason: a server without a feature withholds all partitions of a node for the same one."""
+    names: dict[str, list[str]] = {}
+    for device, reason in devices:
+        names.setdefault(reason, []).append(device)
+    for reason, those in names.items():
+        others = f" and {len(those) - _NAMED} more" if len(those) > _NAMED else ""
+        verb = "is" if len(those) == 1 else "are"
+        yield f"{', '.join(those[:_NAMED])}{others} {verb} not published: {reason}"
 
 
 def _explain(refused: ModeRefused) -> str:

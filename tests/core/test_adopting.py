@@ -21,7 +21,7 @@ from driver.model.slices import (
     ResourceSlice,
     SliceSpec,
 )
-from driver.model.vocabulary import MEMORY, SHARE, SHARING
+from driver.model.vocabulary import MEMORY, SHARE, SHARING, TYPE
 from tests.fakes.slice_store import SliceStore
 
 PLAIN = Device(name="plain", attributes={"x": DeviceAttribute(int_=1)})
@@ -29,7 +29,9 @@ DRAW = CounterConsumption(counter_set="set", counters={"c": Counter(value="1")})
 BROKEN = Device(name="broken", taints=(DeviceTaint(key="k", effect="NoSchedule"),))
 EVICTED = Device(name="evicted", taints=(DeviceTaint(key="k", effect="NoExecute"),))
 DEGRADED = Device(name="degraded", taints=(DeviceTaint(key="k", effect="None"),))
-PART = Device(name="part", consumes_counters=(DRAW,))
+PART = Device(name="part", attributes={TYPE: DeviceAttribute(string="partition")}, consumes_counters=(DRAW,))
+WHOLE = Device(name="set", attributes={TYPE: DeviceAttribute(string="gpu")}, consumes_counters=(DRAW,))
+GUEST = Device(name="guest", attributes={TYPE: DeviceAttribute(string="vfio")}, consumes_counters=(DRAW,))
 SHARED = Device(
     name="shared",
     attributes={SHARING: DeviceAttribute(string="MPS")},
@@ -94,6 +96,28 @@ def test_devices_that_would_be_unsafe_are_left_out_and_the_others_stay() -> None
     assert set(reasons) == {"broken", "evicted", "part"}
     assert "turn on its feature DRADeviceTaints" in reasons["broken"]
     assert "turn on its feature DRAPartitionableDevices" in reasons["part"]
+
+
+def test_without_counters_the_whole_device_stays_and_its_other_forms_go() -> None:
+    memory = Memory(missing=frozenset({PARTITIONS}))
+    offer = adopting.adapt(memory, [PART, WHOLE, GUEST], SETS)
+    assert offer.devices == (strip(WHOLE, consumes_counters=()),)
+    assert offer.counter_sets == ()
+    assert [name for name, _ in offer.withheld] == ["part", "guest"]
+
+
+def test_without_counters_a_whole_device_of_which_claims_have_a_part_goes_too() -> None:
+    offer = adopting.adapt(Memory(missing=frozenset({PARTITIONS})), [PART, WHOLE], SETS, {"set"})
+    assert offer.devices == ()
+    assert {name for name, _ in offer.withheld} == {"part", "set"}
+    assert adopting.adapt(Memory(), [PART, WHOLE], SETS, {"set"}).devices == (PART, WHOLE)
+
+
+def test_a_device_that_is_refused_as_it_was_sent_is_not_sent_again() -> None:
+    memory = Memory(missing=frozenset({PARTITIONS}))
+    sent = strip(WHOLE, consumes_counters=())
+    refused = adopting.refuse(memory, sent, "no")
+    assert adopting.adapt(refused, [WHOLE], SETS).withheld == (("set", "the API server refuses it: no"),)
 
 
 def test_everything_is_offered_to_a_server_that_lacks_nothing() -> None:
@@ -182,3 +206,19 @@ def test_a_feature_that_goes_away_is_noticed_at_the_next_write() -> None:
     memory, loss = adopting.learn(Memory(present=frozenset({TAINTS})), spec(BROKEN), spec(strip(BROKEN, taints=())))
     assert loss is not None
     assert memory == Memory(missing=frozenset({TAINTS}))
+
+
+def test_counters_are_asked_for_before_any_device_that_draws_them_is_published() -> None:
+    assert adopting.find_needed([WHOLE]) == {PARTITIONS}
+    assert adopting.find_needed([PLAIN]) == frozenset()
+
+
+def test_a_server_that_takes_counters_beside_devices_has_another_idea_of_them() -> None:
+    probe = adopting.make_old_probe(IDENTITY)
+    assert probe.spec.devices
+    assert [made.name for made in probe.spec.shared_counters] == [
+        draw.counter_set for device in probe.spec.devices for draw in device.consumes_counters
+    ]
+    known = Memory(present=frozenset({PARTITIONS}))
+    assert adopting.read_old_probe(known, None) == known
+    assert adopting.read_old_probe(known, probe) == Memory(missing=frozenset({PARTITIONS}))

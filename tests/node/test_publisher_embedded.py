@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator
 
 import pytest
 
+from driver.core import inventory as inventories
+from driver.core.offering import Mode, Offer
 from driver.core.settling import Instance
 from driver.kube import slices
 from driver.kube.access import Access
 from driver.kube.client import Client
 from driver.kube.watching import Pace
 from driver.model.devices import Accelerator, Entry, Inventory, Snapshot
-from driver.model.occurrences import Occurrence, SlicesPublished
+from driver.model.occurrences import DevicesWithheld, Occurrence, SlicesPublished
 from driver.model.slices import Device, DeviceCapacity, DeviceTaint
 from driver.node.publisher import Publisher, Timing
 from driver.node.publishing import Place
+from driver.simulation.apiserver.gates import FeatureGates, gates_of
 from driver.simulation.apiserver.server import ApiServer
+from tests.fakes.hardware import snapshot
+from tests.fakes.partitionable import carve, h100, own
 from tests.fakes.waiting import wait_until
 
 DRIVER, NODE = "gpu.example.com", "node-1"
@@ -103,6 +109,64 @@ def test_taints_with_the_servers_time_do_not_lead_to_writes(server: ApiServer) -
         site.set(make(2, taints=(taint,)))
         wait_until(lambda: site.publisher._due is not None and not site.publisher._heard)
         assert [each.metadata.resource_version for each in slices.fetch(site.client, DRIVER, NODE)] == before
+
+
+def divide(*owned: tuple[str, int]) -> Inventory:
+    """Return two H100 in dynamic mode; these partitions of the first exist and are ours."""
+    first = carve(h100("0000:01:00.0"), *owned) if owned else h100("0000:01:00.0")
+    offer = Offer(Mode.DYNAMIC, owned=own(first, *owned))
+    return inventories.build(snapshot(first, h100("0000:02:00.0")), None, offer)
+
+
+WHOLES = ["gpu-0000-01-00-0", "gpu-0000-02-00-0"]
+
+
+def test_counter_sets_are_published_before_the_devices_that_draw_from_them(server: ApiServer) -> None:
+    with Site(server, divide()) as site:
+        stored = slices.fetch(site.client, DRIVER, NODE)
+        assert [len(each.spec.shared_counters) for each in stored] == [2, 0]
+        assert [len(each.spec.devices) for each in stored] == [0, 52]
+        assert {each.spec.pool.generation for each in stored} == {1}
+        assert {each.spec.pool.resource_slice_count for each in stored} == {2}
+        before = [each.metadata.resource_version for each in stored]
+        site.set(divide(("2g.20gb", 2), ("1g.10gb", 6)))
+        wait_until(lambda: site.publisher._due is not None and not site.publisher._heard)
+        stored = slices.fetch(site.client, DRIVER, NODE)
+        assert [each.metadata.resource_version for each in stored] == before, "partitions of ours change no slice"
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        FeatureGates(partitionable_devices=False),
+        gates_of(35),
+        gates_of(34),
+        # 1.34 has the feature as well, and another layout: counters and devices in one slice.
+        dataclasses.replace(gates_of(34), partitionable_devices=True),
+    ],
+    ids=["1.36 without", "1.35", "1.34", "1.34 with its own layout"],
+)
+def test_without_counters_whole_devices_stay_and_nothing_is_written_in_vain(gates: FeatureGates) -> None:
+    with ApiServer(gates=gates) as server:
+        add_node(server)
+        with Site(server, divide()) as site:
+            assert site.names() == WHOLES
+            stored = slices.fetch(site.client, DRIVER, NODE)
+            assert [each.spec.pool.generation for each in stored] == [1], "one write, and no second thoughts"
+            (withheld,) = [each.devices for each in site.told if isinstance(each, DevicesWithheld)]
+            assert len(withheld) == 50
+            (reason,) = {reason for _, reason in withheld}
+            assert reason.endswith("from 1.35 on: turn on its feature DRAPartitionableDevices")
+            before = [each.metadata.resource_version for each in stored]
+            publications = site.publications()
+            site.publisher.wake()
+            wait_until(lambda: site.publisher._due is not None and not site.publisher._heard)
+            assert [each.metadata.resource_version for each in slices.fetch(site.client, DRIVER, NODE)] == before
+            assert site.publications() == publications
+            site.set(divide(("2g.20gb", 2)))
+            wait_until(lambda: site.names() == WHOLES[1:])  # claims have a part of the first: it must not be allocated
+            site.set(divide())
+            wait_until(lambda: site.names() == WHOLES)
 
 
 def test_a_server_that_comes_back_empty_gets_its_slices_again() -> None:

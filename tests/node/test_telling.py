@@ -102,6 +102,13 @@ def told() -> Iterator[Told]:
                 )
             ],
         ),
+        (
+            DevicesWithheld(NODE, (*((f"gpu-{number}", "no counters") for number in range(5)), ("gpu-9", "no taints"))),
+            [
+                ("DeviceOmitted", "gpu-0, gpu-1, gpu-2 and 2 more are not published: no counters"),
+                ("DeviceOmitted", "gpu-9 is not published: no taints"),
+            ],
+        ),
         (WITHHELD, [("DeviceOmitted", "gpu-0 is not published: the server does not store taints")]),
         (
             HealthReported("0000:1a:00.0", "xid-79", "unhealthy", "fell off the bus"),

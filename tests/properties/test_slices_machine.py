@@ -19,7 +19,7 @@ from driver.core.slicing import SlicePlan
 from driver.kube.slices import Written
 from driver.model.errors import Conflict, Unavailable
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint, ResourceSlice
-from driver.node.publishing import Place, Rounds
+from driver.node.publishing import Place, Rounds, Stock
 from tests.fakes.slice_store import SliceStore
 
 DRIVER, NODE = "gpu.example.com", "node-1"
@@ -88,7 +88,7 @@ class World(RuleBasedStateMachine):
 
     def _round(self, who: str) -> float | None:
         try:
-            return self.rounds[who].publish(self.wanted[who])
+            return self.rounds[who].publish(Stock(tuple(self.wanted[who])))
         except (Unavailable, Conflict):
             return 1.0
 
