@@ -9,6 +9,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,9 @@ from rich.text import Text
 from driver import settings as settings_module
 from driver import vendors
 from driver.cli.options import settings_options
-from driver.core import fencing, inventory, remainders, topology, topology_svg, topology_text
+from driver.core import admitting, fencing, inventory, naming, remainders, topology, topology_svg, topology_text
 from driver.core.fencing import Authority
+from driver.core.states import State
 from driver.model import quantities, vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.errors import DriverError, InvalidInput, Unavailable
@@ -77,19 +79,19 @@ def command(settings: Settings, form: str, picture: bool, svg: str | None) -> No
     if picture and form == "wide":
         raise InvalidInput("output", form, "table, json, yaml or svg together with --topology")
     found = look(settings)
-    left = find_left(found, record_files.peek(Path(settings.records_root)))
+    taken = see_claims(found, record_files.peek(Path(settings.records_root)))
     authority = Authority(settings.allocation_authority)
     if svg:
         Path(svg).write_text(topology_svg.draw(topology.describe(found)), encoding="utf-8")
     if form == "svg":
         click.echo(topology_svg.draw(topology.describe(found)), nl=False)
     elif form in ("json", "yaml"):
-        click.echo(_encode(topology.describe(found) if picture else describe(found, authority, left), form), nl=False)
+        click.echo(_encode(topology.describe(found) if picture else describe(found, authority, taken), form), nl=False)
     elif picture:
         _print_picture(found)
     else:
         columns = WIDE if form == "wide" else COLUMNS
-        _print_table(found, {**columns, "LEFT": lambda entry: remainders.spell(left.get(entry.name, {}))})
+        _print_table(found, {**columns, **taken.columns})
         _print_authority(authority)
 
 
@@ -110,6 +112,35 @@ def look(settings: Settings) -> Inventory:
             raise click.ClickException(text) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What claims have made of the hardware, as far as their records can be read."""
+
+    left: Mapping[str, Mapping[str, Quantity]] = field(default_factory=dict)
+    """What is left of the devices of which claims have shares, by device and capacity."""
+    states: Mapping[str, State] = field(default_factory=dict)
+    """The state of each accelerator, by the name of its whole device. Nobody watches for faults here."""
+
+    @property
+    def columns(self) -> dict[str, Cell]:
+        """What a table says of it; nothing of a device that is free."""
+        return {
+            "STATE": lambda entry: self._spell_state(naming.name_accelerator(entry.accelerator)),
+            "LEFT": lambda entry: remainders.spell(self.left.get(entry.name, {})),
+        }
+
+    def _spell_state(self, name: str) -> str:
+        state = self.states.get(name, State.FREE)
+        return "" if state is State.FREE else state.value
+
+
+def see_claims(found: Inventory, records: Iterable[Record]) -> Taken:
+    """Return what the records of claims say of this hardware."""
+    known = tuple(records)
+    states = admitting.survey(found, (device for record in known for device in record.devices))
+    return Taken(find_left(found, known), states)
+
+
 def find_left(found: Inventory, records: Iterable[Record]) -> dict[str, dict[str, Quantity]]:
     """Return what is left of the devices of which claims have shares, by device and capacity."""
     held: dict[str, list[PreparedDevice]] = {}
@@ -128,13 +159,10 @@ def find_left(found: Inventory, records: Iterable[Record]) -> dict[str, dict[str
 def describe(
     found: Inventory,
     authority: Authority = Authority.SCHEDULER,
-    left: Mapping[str, Mapping[str, Quantity]] | None = None,
+    taken: Taken | None = None,
 ) -> dict[str, object]:
-    """Return the inventory as a document: devices in the form of resource.k8s.io/v1, and what is left out.
-
-    `left` is what is left of shared devices, by device and capacity.
-    """
-    snapshot = found.snapshot
+    """Return the inventory as a document: devices in the form of resource.k8s.io/v1, and what is left out."""
+    snapshot, taken = found.snapshot, taken or Taken()
     devices = fencing.fence((entry.device for entry in found.entries), authority)
     return {
         "vocabulary": vocabulary.SPEC_VERSION,
@@ -154,8 +182,9 @@ def describe(
             for failure in found.omitted
         ],
         "sharedCounters": msgspec.to_builtins(found.counter_sets),
+        "states": {name: state.value for name, state in taken.states.items()},
         "left": {
-            device: {name: str(amount) for name, amount in amounts.items()} for device, amounts in (left or {}).items()
+            device: {name: str(amount) for name, amount in amounts.items()} for device, amounts in taken.left.items()
         },
     }
 

@@ -19,6 +19,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -26,6 +27,7 @@ from typing import Final
 from driver import settings as settings_module
 from driver import vendors
 from driver.contract import Health, Vendor
+from driver.core import admitting
 from driver.core import inventory as inventories
 from driver.core.fencing import Authority
 from driver.core.offering import Mode
@@ -43,6 +45,7 @@ from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
 from driver.model.errors import DriverError, Unavailable
 from driver.model.occurrences import HardwareChanged, Occurrence, Registered, RegistryAwaited
+from driver.model.prepared import Record
 from driver.node.modes import Modes
 from driver.node.passing import Passing
 from driver.node.preparer import Outside, Preparer, open_preparer
@@ -305,8 +308,19 @@ class Plugin:
 
     def _expose(self) -> bytes:
         with contextlib.suppress(DriverError):  # whoever prepares claims says what is wrong with the records
-            self._metrics.show_claims(self._preparer.list_records())
+            records = self._preparer.list_records()
+            self._metrics.show_claims(records)
+            self._metrics.show_states(self._survey(records))
         return self._metrics.text()
+
+    def _survey(self, records: Iterable[Record]) -> dict[str, str]:
+        """Return the state of each accelerator; none while the hardware is away."""
+        found = self._scanner.inventory
+        if found is None:
+            return {}
+        held = (device for record in records for device in record.devices)
+        health = self._watchdog.health if self._watchdog else None
+        return {name: state.value for name, state in admitting.survey(found, held, health).items()}
 
     def _explain_waiting(self) -> bytes:
         registered = "yes" if self._accepted.is_set() else "no"

@@ -6,7 +6,7 @@ Names start with `accel_dra_`; docs/operations.md lists them. One registry a pro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -83,6 +83,12 @@ class Metrics:
         self._daemon_starts = self._counter(
             "daemon_starts", "Daemons that were started, found running since an earlier process, or again.", "how"
         )
+        self._states = self._gauge(
+            "accelerator_state",
+            "1 for the state of an accelerator: free, whole, partitioned, shared, passthrough, failing.",
+            "accelerator",
+            "state",
+        )
         self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
         self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
 
@@ -103,6 +109,12 @@ class Metrics:
                 labels = (device.device, device.share_id or "", record.namespace, record.name)
                 _show_amount(self._share_percent, labels, device.consumed_capacity.get(vocabulary.SHARE))
                 _show_amount(self._share_memory, labels, device.consumed_capacity.get(vocabulary.MEMORY))
+
+    def show_states(self, states: Mapping[str, str]) -> None:
+        """Show what is going on with each accelerator, by the name of its whole device."""
+        self._states.clear()
+        for accelerator, state in states.items():
+            self._states.labels(accelerator, state).set(1)
 
     def text(self) -> bytes:
         """Return the exposition in Prometheus text format 0.0.4."""

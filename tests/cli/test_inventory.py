@@ -22,7 +22,7 @@ from driver.cli.inventory import command
 from driver.core import specification
 from driver.model.errors import InvalidInput
 from driver.model.passthrough import DRIVER
-from driver.model.prepared import Phase, PreparedDevice, Record
+from driver.model.prepared import Phase, PreparedDevice, Record, Step
 from driver.model.slices import Device
 from driver.state import record_files
 from tests.fakes.pci import Machine
@@ -257,3 +257,47 @@ def test_shared_devices_are_shown_with_what_is_left_of_them(tmp_path: Path) -> N
     document = json.loads(show(*options, "-o", "json"))
     assert document["left"] == {"gpu-0000-1b-00-0": {"accel-dra.dev/memory": "50839Mi", "accel-dra.dev/share": "65"}}
     assert "SHARED BY" not in show()
+
+
+def hold(root: Path, uid: str, device: str, *steps: Step) -> None:
+    """Write down that a claim holds a device."""
+    held = PreparedDevice(requests=("gpu",), pool="", device=device)
+    record = Record(uid=uid, namespace="ns", name=uid, phase=Phase.PREPARED, boot_id="", devices=(held,), steps=steps)
+    (root / "claims").mkdir(exist_ok=True)
+    (root / "claims" / f"{uid}.json").write_bytes(record_files.encode(record))
+
+
+def test_partitions_that_could_be_made_are_shown_in_dynamic_mode() -> None:
+    profiles = ("--partitions", "dynamic", "--partition-profiles", "1g.10gb, 3g.40gb")
+    lines = show(*profiles, node="hgx-h100").splitlines()[1:]
+    assert len(lines) == 8 * (7 + 2 + 1)
+    assert [line.split()[0] for line in lines[:2]] == ["gpu-0000-1b-00-0-1g-10gb-0", "gpu-0000-1b-00-0-1g-10gb-1"]
+    document = json.loads(show(*profiles, "-o", "json"))
+    assert len(document["sharedCounters"]) == 8
+    assert document["devices"][0]["consumesCounters"][0]["counterSet"] == "gpu-0000-1b-00-0"
+
+
+def test_why_something_is_not_offered_is_shown_under_the_devices() -> None:
+    text = show("--partitions", "dynamic", node="hgx-a100-mig")
+    assert "0000:07:00.0: it is in partition mode and cannot leave it: " in text
+    text = show("--partitions", "off", node="hgx-a100-mig")
+    assert "it is in partition mode, and this node offers whole devices only (partitions: off)" in text
+    text = show("--partitions", "dynamic", "--partition-profiles", "1g.1Ogb")
+    assert "This node: no device here has the profile '1g.1Ogb' (1g.10gb was probably meant)" in text
+
+
+def test_the_state_of_what_claims_have_is_shown_as_far_as_records_can_be_read(tmp_path: Path) -> None:
+    options = ("--partitions", "dynamic", "--state-dir", str(tmp_path))
+    assert "STATE" not in show(*options).splitlines()[0], "everything is free"
+    hold(tmp_path, "a", "gpu-0000-1b-00-0-1g-10gb-6")
+    hold(tmp_path, "b", "gpu-0000-43-00-0")
+    (tmp_path / "claims" / "c.json").write_text("no record")
+    head, *lines = show(*options).splitlines()
+    assert "STATE" in head
+    states = {line.split()[0]: line.split()[-1] for line in lines}
+    assert states["gpu-0000-1b-00-0"] == states["gpu-0000-1b-00-0-2g-20gb-4"] == "partitioned"
+    assert states["gpu-0000-43-00-0"] == "whole"
+    document = json.loads(show(*options, "-o", "json"))
+    assert document["states"]["gpu-0000-1b-00-0"] == "partitioned"
+    assert document["states"]["gpu-0000-52-00-0"] == "free"
+    assert (tmp_path / "claims" / "c.json").exists(), "looking changes nothing"

@@ -15,7 +15,9 @@ from driver.cli import commands
 from driver.cli.checks.cluster import PERMISSIONS
 from driver.cli.explain import EXIT_WAITING
 from driver.controller.settings import ControllerSettings
+from driver.core import states
 from driver.core.deciding.world import Reason
+from driver.core.states import State
 from driver.telemetry.controller_metrics import ControllerMetrics
 from driver.telemetry.metrics import Metrics
 from driver.telemetry.webhook_metrics import WebhookMetrics
@@ -132,6 +134,26 @@ def write_exits() -> str:
     return _table(("code", "meaning"), ((f"`{code}`", text) for code, text in EXITS.items()))
 
 
+def write_state_diagram() -> str:
+    """States and what leads from one to another, as a picture that Markdown viewers draw (mermaid)."""
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (before, event), after in states.TABLE.items():
+        for state in after:
+            arrows.setdefault((before, state), []).append(event.value)
+    lines = [f"    {before.value} --> {after.value}: {', '.join(events)}" for (before, after), events in arrows.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {State.FREE.value}", *lines, "```", ""])
+
+
+def write_admission() -> str:
+    """What a claim can have in each state."""
+    head = ("state", *(use.value for use in states.Use))
+    rows = (
+        (f"`{state.value}`", *("yes" if states.admits(state, use) else "no" for use in states.Use))
+        for state in states.HELD
+    )
+    return _table(head, rows)
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "controller settings": write_controller_settings,
@@ -142,6 +164,8 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "permissions": write_permissions,
     "metrics": write_metrics,
     "exit codes": write_exits,
+    "states": write_state_diagram,
+    "admission": write_admission,
 }
 
 

@@ -126,7 +126,9 @@ def test_it_publishes_registers_and_becomes_ready(site: Site) -> None:
         wait_until(lambda: plugin.ready, "ready")
         assert site.get("/readyz") == (200, "ok\n")
         assert site.get("/healthz") == (200, "ok\n")
-        assert "accel_dra_registered 1.0" in site.get("/metrics")[1]
+        metrics = site.get("/metrics")[1]
+        assert "accel_dra_registered 1.0" in metrics
+        assert metrics.count('",state="free"} 1.0') == len(site.list_devices())
     assert not list((site.folder / "r").glob("*.sock")), "the registration is withdrawn"
     assert site.list_devices(), "slices stay for the next instance"
 

@@ -154,3 +154,12 @@ def test_shares_are_shown_by_their_id_and_disappear_with_their_claim() -> None:
     metrics.show_claims([])
     assert value(metrics, "accel_dra_prepared_devices") == 0
     assert value(metrics, "accel_dra_share_percent", **labels) is None
+
+
+def test_an_accelerator_has_one_state_at_a_time() -> None:
+    metrics = Metrics()
+    metrics.show_states({"gpu-0": "free", "gpu-1": "partitioned"})
+    assert value(metrics, "accel_dra_accelerator_state", accelerator="gpu-1", state="partitioned") == 1
+    metrics.show_states({"gpu-1": "free"})
+    assert value(metrics, "accel_dra_accelerator_state", accelerator="gpu-1", state="free") == 1
+    assert metrics.text().count(b"accel_dra_accelerator_state{") == 1
