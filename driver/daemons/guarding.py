@@ -23,8 +23,9 @@ from driver.daemons.processes import Process
 from driver.model.errors import StepFailed
 from driver.model.occurrences import DaemonEnded, DaemonStarted, DaemonStopped, Emit
 
-_GLANCE: Final = 0.05
-"""Seconds between two questions whether a daemon is ready."""
+_FIRST_GLANCE: Final = 0.005
+"""Seconds between two questions whether a daemon is ready; doubled each time, up to the last."""
+_LAST_GLANCE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Timings:
     longest_pause: float = 60.0
     steady: float = 60.0
     """One that ran for so long begins with `first_pause` again."""
-    tick: float = 1.0
+    tick: float = 2.0
     """Between looks at its log, and at what another instance wants."""
     patience: Patience = field(default_factory=Patience)
 
@@ -93,7 +94,7 @@ class Guard:
 
     def _bring_up(self, kind: str) -> None:
         """Get the daemon to run, here or in the hands of another instance, until it says that it is ready."""
-        deadline = time.monotonic() + self.daemon.ready_seconds
+        deadline, glance = time.monotonic() + self.daemon.ready_seconds, _FIRST_GLANCE
         while True:
             if self._process is None and self._place.try_lock():
                 kind = self._take(kind)
@@ -104,8 +105,9 @@ class Guard:
             if time.monotonic() >= deadline:
                 words = self._place.log.last_words()
                 raise self._place.failure(f"it is not ready after {self.daemon.ready_seconds:g} s: {reason}{words}")
-            if self._pause(_GLANCE):
+            if self._pause(glance):
                 raise self._place.failure("the plugin is stopping")
+            glance = min(2 * glance, _LAST_GLANCE)
         if self._process is not None:
             self._emit(DaemonStarted(self.daemon.name, self._process.pid, kind))
 

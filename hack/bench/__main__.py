@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import allocator, cel, controller, decisions, nodes, vendors
+from hack.bench import allocator, cel, controller, daemons, decisions, nodes, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "nodes", "cel", "allocator", "controller")
+SUITES = ("decisions", "vendors", "daemons", "nodes", "cel", "allocator", "controller")
 
 
 @click.command()
@@ -44,6 +44,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             decisions.measure(report, min(count, 50))
         if "vendors" in (suites or SUITES):
             vendors.measure(report, min(count, 50))
+        if "daemons" in (suites or SUITES):
+            daemons.measure(report, min(count, 30))
         if "cel" in (suites or SUITES):
             cel.measure(report, min(count, 20))
         if "nodes" in (suites or SUITES):

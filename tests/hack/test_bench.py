@@ -42,6 +42,7 @@ NAMES = {
         "resident memory, end",
     ),
     "vendors": ("snapshot, nvidia, hgx-h100-mig (56 devices)",),
+    "daemons": ("MPS daemon with limits, steps of one claim", "memory for 24 daemons, of the plugin"),
     "decisions": ("slices, first plan, 64 GPUs",),
     "cel": ("cel: evaluate, three clauses",),
     "allocator": ("best-fit, whole-gpu-1000, 30 claims", "explain a claim, 100 full nodes"),
