@@ -13,12 +13,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from driver.core.adopting import TAINTS
+from driver.core import shares
+from driver.core.adopting import SHARES, TAINTS
 from driver.core.settling import Instance
 from driver.core.slicing import SlicePlan
 from driver.kube.slices import Written
 from driver.model.errors import Conflict, Unavailable
-from driver.model.slices import Device, DeviceAttribute, DeviceTaint, ResourceSlice
+from driver.model.slices import (
+    CapacityPolicy,
+    Device,
+    DeviceAttribute,
+    DeviceCapacity,
+    DeviceTaint,
+    ResourceSlice,
+)
+from driver.model.vocabulary import SHARE, SHARING
 from driver.node.publishing import Place, Rounds, Stock
 from tests.fakes.slice_store import SliceStore
 
@@ -27,7 +36,7 @@ START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 TAINT = DeviceTaint(key="a.dev/broken", effect="NoSchedule")
 
 
-def make_devices(count: int, tainted: bool, repainted: set[int]) -> tuple[Device, ...]:
+def make_devices(count: int, tainted: bool, shared: bool, repainted: set[int]) -> tuple[Device, ...]:
     """Devices of which some look different, so that a change may touch any of the slices."""
     devices = [
         Device(name=f"gpu-{index}", attributes={"look": DeviceAttribute(bool_=index in repainted)})
@@ -35,13 +44,23 @@ def make_devices(count: int, tainted: bool, repainted: set[int]) -> tuple[Device
     ]
     if tainted and devices:
         devices[0] = msgspec.structs.replace(devices[0], taints=(TAINT,))
-    return tuple(devices)
+    return tuple(map(share, devices) if shared else devices)
+
+
+def share(device: Device) -> Device:
+    """Return a device of which claims can have shares."""
+    whole = DeviceCapacity(value="100", request_policy=CapacityPolicy(default="100"))
+    attributes = {**device.attributes, SHARING: DeviceAttribute(string="MPS")}
+    return msgspec.structs.replace(
+        device, attributes=attributes, capacity={SHARE: whole}, allow_multiple_allocations=True
+    )
 
 
 inventories = st.builds(
     make_devices,
     st.sampled_from([0, 1, 64, 65, 128, 129, 257, 300]),
     st.sampled_from([False, False, False, True]),
+    st.sampled_from([False, True]),
     st.sampled_from([set(), set(), {0}, {140}, {0, 140}]),
 )
 
@@ -73,10 +92,10 @@ class StoreApi:
 class World(RuleBasedStateMachine):
     """Two instances of the plugin on one node; `now` is everybody's clock."""
 
-    @initialize(lacks_taints=st.booleans(), devices=inventories, upgrading=st.booleans())
-    def begin(self, lacks_taints: bool, devices: tuple[Device, ...], upgrading: bool) -> None:
+    @initialize(lacking=st.sets(st.sampled_from([TAINTS, SHARES])), devices=inventories, upgrading=st.booleans())
+    def begin(self, lacking: set[str], devices: tuple[Device, ...], upgrading: bool) -> None:
         self.now = 1000.0
-        self.store = SliceStore(lacking=frozenset({TAINTS}) if lacks_taints else frozenset())
+        self.store = SliceStore(lacking=frozenset(lacking))
         self.api = StoreApi(self.store)
         self.wanted = {"old": devices, "young": devices}
         self.alive = {"old", "young"} if upgrading else {"old"}
@@ -170,6 +189,8 @@ class World(RuleBasedStateMachine):
     def _check(self, wanted: tuple[Device, ...]) -> None:
         published = self.store.list()
         expected = [device for device in wanted if not (device.taints and TAINTS in self.store.lacking)]
+        if SHARES in self.store.lacking:
+            expected = [shares.withdraw(device) for device in expected]
         assert [device for each in published for device in each.spec.devices] == expected
         pools = {each.spec.pool for each in published}
         assert len(pools) == 1
