@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import allocator, cel, controller, daemons, decisions, nodes, vendors
+from hack.bench import allocator, cel, controller, daemons, decisions, nodes, reviews, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "daemons", "nodes", "cel", "allocator", "controller")
+SUITES = ("decisions", "vendors", "daemons", "nodes", "cel", "allocator", "controller", "reviews")
 
 
 @click.command()
@@ -54,6 +54,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             allocator.measure(report, count)
         if "controller" in (suites or SUITES):
             controller.measure(report, cluster, count)
+        if "reviews" in (suites or SUITES):
+            reviews.measure(report, count)
     except DriverError as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -46,6 +46,7 @@ NAMES = {
     "decisions": ("slices, first plan, 64 GPUs",),
     "cel": ("cel: evaluate, three clauses",),
     "allocator": ("best-fit, whole-gpu-1000, 30 claims", "explain a claim, 100 full nodes"),
+    "reviews": ("review a claim, good", "webhook: a claim over HTTPS"),
     "controller": ("claim to allocation, 2 nodes", "claims at once, 2 nodes", "controller memory, 2 nodes"),
 }
 
