@@ -23,13 +23,21 @@ from driver.model.published import PublishedSlice
 from driver.model.requests import DeviceClass, Selector
 from driver.model.vocabulary import DOMAIN, TYPE_GPU, TYPE_PARTITION
 
+_OURS: Final = f'device.attributes["{DOMAIN}"]'
 OUR_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
-    f"gpu.{DOMAIN}": (TYPE_GPU,),
-    f"partition.{DOMAIN}": (TYPE_PARTITION,),
-    f"shared.{DOMAIN}": (TYPE_GPU, TYPE_PARTITION),
-    f"topology.{DOMAIN}": (TYPE_GPU,),
+    f"gpu.{DOMAIN}": (f'{_OURS}.?type.orValue("") == "gpu"',),
+    f"partition.{DOMAIN}": (f'{_OURS}.?type.orValue("") == "partition"',),
+    f"shared.{DOMAIN}": (
+        f'{_OURS}.?type.orValue("") in ["gpu", "partition"]',
+        f'{_OURS}.?sharing.orValue("") in ["MPS", "TimeSlicing"]',
+    ),
+    f"topology.{DOMAIN}": (
+        f'{_OURS}.?type.orValue("") == "gpu"',
+        f'{_OURS}.?allocator.orValue("") == "controller"',
+    ),
+    f"vfio.{DOMAIN}": (f'{_OURS}.?type.orValue("") == "vfio"',),
 }
-"""Types of devices that the classes of deploy/base let through, for when the classes themselves are not at hand."""
+"""Selectors of the classes of deploy/, for when the classes themselves are not at hand. A test keeps both alike."""
 _MAX_TRIED: Final = 20_000
 """Published devices that are looked at for one that matches."""
 
@@ -130,13 +138,12 @@ def _pass_class(name: str, stage: Stage) -> list[Specimen] | None:
     """Return the devices that a class lets through; None if nothing is known of it."""
     device_class = stage.classes.get(name)
     if device_class is not None:
-        selectors = [each.cel.expression for each in device_class.spec.selectors if each.cel is not None]
-        return [
-            each for each in stage.specimens if all(stage.has_time() and _matches(one, each.view) for one in selectors)
-        ]
-    if name in OUR_CLASSES:
-        return [each for each in stage.specimens if each.type in OUR_CLASSES[name]]
-    return None
+        selectors = tuple(each.cel.expression for each in device_class.spec.selectors if each.cel is not None)
+    elif name in OUR_CLASSES:
+        selectors = OUR_CLASSES[name]
+    else:
+        return None
+    return [each for each in stage.specimens if all(stage.has_time() and _matches(s, each.view) for s in selectors)]
 
 
 def _matches_any(compiled: _Compiled, stage: Stage) -> bool:

@@ -46,8 +46,12 @@ def test_a_bad_configuration_is_answered_with_the_field_the_value_and_what_is_al
         assert len(text) < 700
 
 
-@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
-def test_the_node_refuses_it_with_the_same_sentences(bad: Bad) -> None:
+def test_the_node_refuses_each_with_the_same_sentences() -> None:
+    for bad in TABLE:
+        check_refusal(bad)
+
+
+def check_refusal(bad: Bad) -> None:
     wanted = claim("u1", result(device(1)), result(PART, "part"), config=[opaque(bad.text)])
     if b"AllocationPolicy" in bad.text:
         assert is_unread_or_refused(wanted)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from driver.model.published import PublishedSlice
 from driver.model.requests import DeviceClass
 from driver.model.slices import Device
 
+ROOT = Path(__file__).resolve().parents[3]
 DRIVER = "gpu.accel-dra.dev"
 OURS = 'device.attributes["accel-dra.dev"]'
 SLICE_DECODER = msgspec.json.Decoder(PublishedSlice)
@@ -103,6 +106,25 @@ def test_a_request_meets_only_what_its_class_lets_through() -> None:
     assert "a device of type gpu" in warning.text
     classes = {"mine": device_class("mine", f'{OURS}.?type.orValue("") == "partition"')}
     assert review(claim(exactly("mine", profile)), stage=selecting.open_stage(DRIVER, classes)) == []
+
+
+def test_what_is_known_of_our_classes_is_what_they_say() -> None:
+    classes = {
+        item["metadata"]["name"]: CLASS_DECODER.decode(json.dumps(item))
+        for file in (ROOT / "deploy").rglob("*.yaml")
+        for item in yaml.safe_load_all(file.read_text())
+        if item and item["kind"] == "DeviceClass" and item["metadata"]["name"].endswith(".accel-dra.dev")
+    }
+    assert set(classes) >= set(selecting.OUR_CLASSES)
+    for name, expressions in selecting.OUR_CLASSES.items():
+        assert [each.cel.expression for each in classes[name].spec.selectors if each.cel] == list(expressions)
+
+
+def test_our_classes_are_known_without_being_at_hand() -> None:
+    asked = {"accel-dra.dev/share": "25", "accel-dra.dev/memory": "10Gi"}
+    sized = exactly("shared.accel-dra.dev", f'{OURS}.sharing == "MPS"', capacity={"requests": asked})
+    assert review(claim(sized)) == []
+    assert len(review(claim(exactly("gpu.accel-dra.dev", f'{OURS}.sharing == "MPS"')))) == 1
 
 
 def test_each_selector_meets_only_what_the_earlier_ones_let_through() -> None:
