@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -40,22 +41,19 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     report = Report()
     options = make_options(kubeconfig, node, driver, socket)
     try:
-        if "decisions" in (suites or SUITES):
-            decisions.measure(report, min(count, 50))
-        if "vendors" in (suites or SUITES):
-            vendors.measure(report, min(count, 50))
-        if "daemons" in (suites or SUITES):
-            daemons.measure(report, min(count, 30))
-        if "cel" in (suites or SUITES):
-            cel.measure(report, min(count, 20))
-        if "nodes" in (suites or SUITES):
-            nodes.measure(report, options, count, cycles)
-        if "allocator" in (suites or SUITES):
-            allocator.measure(report, count)
-        if "controller" in (suites or SUITES):
-            controller.measure(report, cluster, count)
-        if "reviews" in (suites or SUITES):
-            reviews.measure(report, count)
+        measures: dict[str, Callable[[], None]] = {
+            "decisions": lambda: decisions.measure(report, min(count, 50)),
+            "vendors": lambda: vendors.measure(report, min(count, 50)),
+            "daemons": lambda: daemons.measure(report, min(count, 30)),
+            "cel": lambda: cel.measure(report, min(count, 20)),
+            "nodes": lambda: nodes.measure(report, options, count, cycles),
+            "allocator": lambda: allocator.measure(report, count),
+            "controller": lambda: controller.measure(report, cluster, count),
+            "reviews": lambda: reviews.measure(report, count),
+        }
+        for suite, measure in measures.items():
+            if suite in (suites or SUITES):
+                measure()
     except DriverError as error:
         raise click.ClickException(str(error)) from error
     finally:
