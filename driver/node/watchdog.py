@@ -6,6 +6,7 @@ Only this class writes it. A vendor whose event stream fails is listened to agai
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -40,6 +41,7 @@ class Watchdog:
         self._clock = clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._early: list[HealthEvent] | None = []
         self._threads = (
             threading.Thread(target=self._listen, name="health", daemon=True),
             threading.Thread(target=self._settle, name="health-settling", daemon=True),
@@ -60,13 +62,14 @@ class Watchdog:
                 thread.join(_STOP_SECONDS)
 
     def restore(self, published: Iterable[Device], snapshot: Snapshot) -> None:
-        """Take over the faults that an earlier process published, beneath what has been heard since."""
+        """Take over the faults that an earlier process published, as if they had come before what has been heard since.
+
+        So the end of such a fault counts, too, if its vendor told it before it was known here.
+        """
         restored = health.restore(published, snapshot)
         with self._lock:
-            faults = {place: dict(causes) for place, causes in restored.faults.items()}
-            for place, causes in self.health.faults.items():
-                faults.setdefault(place, {}).update(causes)
-        self._replace(lambda _: HealthState(faults))
+            early, self._early = self._early or [], None
+        self._replace(lambda _: functools.reduce(health.fold, early, restored))
 
     def look(self, snapshot: Snapshot) -> HealthState:
         """Return the health of this hardware, without the faults of partitions that are gone. Tells nobody."""
@@ -77,6 +80,9 @@ class Watchdog:
     def fold(self, event: HealthEvent) -> None:
         """Take one event into account."""
         self._emit(HealthReported(event.pci_address, event.cause, event.severity.name.lower(), event.message))
+        with self._lock:
+            if self._early is not None:
+                self._early.append(event)
         self._replace(lambda before: health.fold(before, event))
 
     def settle(self) -> None:

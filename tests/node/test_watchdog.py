@@ -119,6 +119,22 @@ def test_a_published_fault_outlives_a_restart() -> None:
     assert {fault.cause for fault in health.find_faults(world.watchdog.health, ADDRESS, None)} == {"xid-79", "ecc"}
 
 
+def test_the_end_of_a_published_fault_counts_though_it_was_told_before_the_fault_was_known() -> None:
+    """A vendor knows at once that a restart of the node has ended a fault; what was published is read later."""
+    published = Device(
+        name="gpu-0000-1a-00-0",
+        attributes={"resource.kubernetes.io/pciBusID": DeviceAttribute(string=ADDRESS)},
+        taints=(DeviceTaint(key="accel-dra.dev/unhealthy", value="xid-79", effect="NoSchedule"),),
+    )
+    world = World()
+    world.watchdog.fold(event(severity=Severity.HEALTHY, at=100))
+    world.watchdog.restore([published], EMPTY)
+    assert world.severity() is Severity.UNHEALTHY
+    world.now = 100 + health.RECOVERY_SECONDS + 1
+    world.watchdog.settle()
+    assert world.severity() is Severity.HEALTHY
+
+
 def test_a_fault_of_a_partition_ends_with_the_partition() -> None:
     whole = accelerator(ADDRESS, partitions=(partition(uuid="MIG-1"),))
     world = World()

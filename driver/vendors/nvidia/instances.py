@@ -124,6 +124,12 @@ def list_all(device: nvml.Device) -> list[Listed]:
     return [Listed(each, tuple(part for number, part in parts if number == each.id)) for each in found]
 
 
+def find_parts(device: nvml.Device, gpu_instance: int, compute_instance: int | None) -> list[str]:
+    """Return the UUIDs of the MIG devices in a GPU instance, or of one compute instance in it."""
+    parts = [part for number, part in _walk(device) if number == gpu_instance]
+    return [part.uuid() for part in parts if compute_instance in (None, nvml_mig.compute_instance_id(part))]
+
+
 def _inside(device: nvml.Device, parent: nvml_mig.GpuInstance) -> bool:
     """Whether a GPU instance has MIG devices."""
     return any(number == parent.id for number, _part in _walk(device))

@@ -7,7 +7,7 @@ between calls.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing import Final
 from driver.contract import Roots, Runner, Steps, Target
 from driver.model.devices import Snapshot
 from driver.model.errors import InvalidInput, Unavailable, Unsupported
+from driver.model.health import HealthEvent
 from driver.model.prepared import Preparation, Step
-from driver.vendors.nvidia import discovery, modes, nvml, partitioning, sharing
+from driver.vendors.nvidia import discovery, health, instances, modes, nvml, partitioning, sharing
 from driver.vendors.nvidia.begun import Begun
 from driver.vendors.nvidia.driver_files import DriverFiles, Finder
 from driver.vendors.nvidia.edits import Planner, find_hook
 from driver.vendors.nvidia.fingerprints import Fingerprint, module_version
+from driver.vendors.nvidia.kernel_log import KernelLog
 from driver.vendors.nvidia.libraries import DynamicLoader, Loader, Root
 from driver.vendors.nvidia.mounts import SharedMemory
 from driver.vendors.nvidia.mps import Service
@@ -87,6 +89,15 @@ class Nvidia:
         begun = Begun(roots.state_root)
         machine = partitioning.Machine(self._session, self._bus, self._nodes, self._remembered, begun, pause)
         self._partitioner = partitioning.Partitioner(machine)
+        self._listener = health.Listener(
+            health.Place(
+                log=KernelLog(f"{roots.dev_root_mount.rstrip('/')}/dev/kmsg"),
+                memory=Path(roots.state_root) / _NAME / "faults.json",
+                life=lambda: health.read_life(roots.sys_root, roots.proc_root),
+                find_parts=self._find_parts,
+                pause=pause,
+            )
+        )
         self._sharer = Sharer(self._session, service, runner)
 
     @property
@@ -128,6 +139,14 @@ class Nvidia:
     def undo(self, step: Step) -> None:
         """Undo a step; see the module that planned it."""
         self._doer(step).undo(step)
+
+    def watch_health(self, stopped: Callable[[], bool]) -> Iterator[HealthEvent]:
+        """Yield faults of GPUs and MIG devices, and their end, until `stopped()`. Raises `Unavailable`."""
+        return self._listener.listen(stopped)
+
+    def _find_parts(self, address: str, gpu_instance: int, compute_instance: int | None) -> list[str]:
+        with self._session() as session:
+            return instances.find_parts(session.device_at(address), gpu_instance, compute_instance)
 
     def _doer(self, step: Step) -> Steps:
         if step.name in partitioning.NAMES:
