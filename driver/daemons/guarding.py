@@ -26,6 +26,7 @@ from driver.model.occurrences import DaemonEnded, DaemonStarted, DaemonStopped, 
 _FIRST_GLANCE: Final = 0.005
 """Seconds between two questions whether a daemon is ready; doubled each time, up to the last."""
 _LAST_GLANCE: Final = 0.1
+_FOUND: Final = "found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ class Guard:
             self._place.forget_stop()
             self._bring_up("started")
         except StepFailed:
-            self._give_up()
-            self.leave()
+            try:
+                self._give_up()
+            finally:
+                self.leave()
             raise
         self._thread.start()
 
@@ -95,11 +98,14 @@ class Guard:
     def _bring_up(self, kind: str) -> None:
         """Get the daemon to run, here or in the hands of another instance, until it says that it is ready."""
         deadline, glance = time.monotonic() + self.daemon.ready_seconds, _FIRST_GLANCE
+        how = kind
         while True:
             if self._process is None and self._place.try_lock():
-                kind = self._take(kind)
+                how = self._take(kind)
             reason = self._ask()
-            self._refuse_ended()
+            if self._process is not None and not processes.is_running(self._process):
+                self._lose(self._process, found=how == _FOUND)
+                continue
             if not reason:
                 break
             if time.monotonic() >= deadline:
@@ -109,7 +115,7 @@ class Guard:
                 raise self._place.failure("the plugin is stopping")
             glance = min(2 * glance, _LAST_GLANCE)
         if self._process is not None:
-            self._emit(DaemonStarted(self.daemon.name, self._process.pid, kind))
+            self._emit(DaemonStarted(self.daemon.name, self._process.pid, how))
 
     def _ask(self) -> str:
         try:
@@ -117,12 +123,11 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - a vendor's defect is one daemon's trouble
             return f"{type(error).__name__}: {error}"
 
-    def _refuse_ended(self) -> None:
-        """Raise `StepFailed` if our process has ended."""
-        process = self._process
-        if process is not None and not processes.is_running(process):
-            self._process = None
-            how = processes.explain(processes.reap(process.pid))
+    def _lose(self, process: Process, *, found: bool) -> None:
+        """Forget a process that has ended. Raises `StepFailed` unless it was found, and so on its way out already."""
+        self._process = None
+        how = processes.explain(processes.reap(process.pid))
+        if not found:
             raise self._place.failure(f"{self.daemon.command[0]} ended at once ({how}){self._place.log.last_words()}")
 
     def _take(self, kind: str) -> str:
@@ -131,7 +136,7 @@ class Guard:
         found = self._place.read()
         if found is not None and processes.is_running(found):
             self._process = found
-            return "found"
+            return _FOUND
         if not self._place.is_clear:
             launching.end(self._place, self._timings.patience)
         self._process = launching.launch(self.daemon, self._place)
@@ -140,21 +145,24 @@ class Guard:
     def _run(self) -> None:
         """Watch until we leave or are told to stop; whatever happens, the daemon is started again."""
         while not self._leaving.is_set() and not self._place.is_to_stop:
-            if self._process is not None:
-                self._watch(self._process)
-            elif self._place.is_held or self._is_our_turn():
-                self._attempt("again")
+            try:
+                self._go_on()
+            except Exception as error:  # noqa: BLE001 - top of a thread that must not end
+                self._mourn(f"{type(error).__name__}: {error}")
         while not self._leaving.is_set() and self._place.is_held:
             self._obey()
+
+    def _go_on(self) -> None:
+        if self._process is not None:
+            self._watch(self._process)
+        elif self._place.is_held or self._is_our_turn():
+            self._attempt("again")
 
     def _is_our_turn(self) -> bool:
         """Wait a little; say whether the other instance has let go of a daemon that is still wanted."""
         if self._pause(self._timings.tick):
             return False
-        try:
-            return self._place.try_lock() and not self._place.is_to_stop
-        except StepFailed:  # the disk does not let us look; the daemon is in the other's hands
-            return False
+        return self._place.try_lock() and not self._place.is_to_stop
 
     def _watch(self, process: Process) -> None:
         """Look at a running daemon until it ends, or until the next tick."""

@@ -43,12 +43,12 @@ class Supervisor:
         self._lock = threading.Lock()
         self._guards: dict[str, Guard] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._closed = False
+        self._closed = threading.Event()
 
     def start(self, daemon: Daemon) -> None:
         """Start it, or find it running; return once it is ready. Raises `StepFailed`: then it does not run."""
         with self._turn(daemon.name):
-            if self._closed:
+            if self._closed.is_set():
                 raise StepFailed(f"daemon {daemon.name}", "the plugin is stopping")
             before = self._guards.pop(daemon.name, None)
             if before is not None:
@@ -56,7 +56,10 @@ class Supervisor:
             guard = Guard(daemon, self._place(daemon.name), self._emit, self._timings)
             guard.start()
             with self._lock:
-                self._guards[daemon.name] = guard
+                if not self._closed.is_set():
+                    self._guards[daemon.name] = guard
+                    return
+            guard.leave()
 
     def stop(self, name: str, end: Callable[[], None] | None = None) -> None:
         """End it with all its processes, or find it ended. Raises `StepFailed` if it does not end."""
@@ -79,7 +82,7 @@ class Supervisor:
     def close(self) -> None:
         """End the supervision; the daemons live on. Safe to repeat."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             guards = list(self._guards.values())
             self._guards.clear()
         for guard in guards:

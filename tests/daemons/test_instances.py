@@ -60,6 +60,27 @@ def test_a_daemon_outlives_a_plugin_that_is_killed_and_is_found_by_the_next(benc
     assert bench.ended()[0].reason.startswith("it ended (how is not known, because an earlier process")
 
 
+def test_a_daemon_that_was_dying_when_it_was_found_is_started_again(benches: Benches) -> None:
+    """The kernel takes its time for a large process, and the next instance may be faster."""
+    first, second = benches(), benches()
+    script = f"echo $$ >> $HERE/pids; {SLEEP}"
+    first.supervisor.start(first.daemon(script, ready=first.has("pids")))
+    first.supervisor.close()
+    asked: list[int] = []
+
+    def ready() -> str:
+        asked.append(second.pid())
+        if len(asked) == 1:
+            second.kill()
+            wait_until(lambda: not second.running())
+        return ""
+
+    second.supervisor.start(second.daemon(script, ready=ready))
+    assert len(second.running()) == 1
+    assert second.pid() not in (0, asked[0])
+    assert second.started() == ["started"]
+
+
 def test_a_daemon_of_an_earlier_process_can_be_stopped_without_having_been_started(benches: Benches) -> None:
     bench = benches()
     script = "while ! test -e $HERE/quit; do sleep 0.02; done; echo goodbye"
