@@ -199,7 +199,8 @@ def _find(device: str, requests: Sequence[str], place: Place) -> Entry:
     failures = (f for f in inventory.omitted if f.pci_address and naming.is_at(device, f.pci_address))
     reason = next((f": {failure.reason}" for failure in failures), "")
     if not reason and any(naming.is_at(device, found.pci_address) for found in inventory.snapshot.accelerators):
-        reason = ": its accelerator is there, and does not offer this under the node's mode for partitions"
+        what = "setting for pass-through" if device.startswith(f"{vocabulary.TYPE_VFIO}-") else "mode for partitions"
+        reason = f": its accelerator is there, and does not offer this under the node's {what}"
     raise NotFound(f"device {device} of request {', '.join(requests)} is not on this node now{reason}")
 
 
