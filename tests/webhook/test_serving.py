@@ -237,6 +237,28 @@ def test_an_address_that_cannot_be_bound_is_told(webhook: Webhook) -> None:
         Server(f"127.0.0.1:{webhook.port}", ssl.create_default_context, lambda body: body, lambda *_: None)
 
 
+def test_many_ask_at_once_and_each_gets_its_own_answer(webhook: Webhook) -> None:
+    failures: list[str] = []
+
+    def ask(number: int) -> None:
+        caller = Caller(webhook.port)
+        for turn in range(12):
+            is_good = (number + turn) % 2 == 0
+            response = caller.ask(claim(config("MPS" if is_good else f"X{number}-{turn}")))
+            told = response.get("status", {}).get("message", "")
+            if response["allowed"] is not is_good or (f"'X{number}-{turn}'" in told) is is_good:
+                failures.append(f"{number} {turn}: {response}")
+        caller.close()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(serving.MAX_REVIEWS * 2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failures == []
+    assert metric(webhook, "reviews_total") == len(threads) * 12
+
+
 def test_peer_defect_03_nonsense_never_ends_it(webhook: Webhook) -> None:
     """Broken TLS, broken HTTP, broken JSON, and good reviews with bytes changed at random."""
     chance = random.Random(4)
