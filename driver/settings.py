@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from driver.contract import Roots
 from driver.core import partitioning, passthrough, shares
 from driver.core.offering import Mode, Offer
+from driver.core.ownership import Holdings
 from driver.model import vocabulary
 from driver.model.errors import InvalidInput
 from driver.model.passthrough import View
-from driver.model.prepared import Step
 
 ENV_PREFIX: Final = "ACCEL_DRA_"
 
@@ -211,19 +210,21 @@ def list_profiles(settings: Settings) -> frozenset[str]:
     return names
 
 
-def make_offer(settings: Settings, steps: Iterable[Step] = (), view: View | None = None) -> Offer:
-    """Return how the hardware is offered; `steps` of all claims tell what they have made of it.
+def make_offer(settings: Settings, held: Holdings | None = None, view: View | None = None) -> Offer:
+    """Return how the hardware is offered; `held` tells what claims have made of it.
 
     `view`: what the kernel says of its devices, if they may be passed through.
     """
-    known = tuple(steps)
+    known = held.steps if held else ()
+    strategy = shares.read_strategy(settings.shares)
     return Offer(
         mode=Mode(settings.partitions),
         profiles=list_profiles(settings),
         owned=partitioning.owned(known),
         view=view,
         bound=passthrough.list_bound(known),
-        shares=shares.read_strategy(settings.shares),
+        shares=strategy,
+        kept=shares.keep(held.devices if held else (), strategy),
     )
 
 

@@ -34,7 +34,6 @@ from driver.core.partitioning import Division
 from driver.core.suggesting import find_nearest
 from driver.model import quantities, vocabulary
 from driver.model.devices import Accelerator, Entry, Failure, Inventory, Partition, Snapshot
-from driver.model.sharing import Strategy
 from driver.model.slices import MAX_TEXT, CounterSet, Device, DeviceAttribute, DeviceCapacity
 
 Attributes = dict[str, DeviceAttribute]
@@ -67,7 +66,7 @@ def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | 
         *_find_unknown(snapshot, offer),
         *(dataclasses.replace(failure, part=PASSTHROUGH) for failure in twins.omitted),
     )
-    shared = tuple(_share(entry, offer.shares) for entry in entries)
+    shared = tuple(_share(entry, offer) for entry in entries)
     engaged = frozenset(
         naming.name_accelerator(each.accelerator)
         for each in divisions
@@ -154,7 +153,8 @@ def _make_twin(entry: Entry) -> Entry:
     return dataclasses.replace(entry, device=passthrough.describe(entry.device, entry.accelerator))
 
 
-def _share(entry: Entry, strategy: Strategy | None) -> Entry:
+def _share(entry: Entry, offer: Offer) -> Entry:
+    strategy = offer.kept.get(entry.name, offer.shares)
     return dataclasses.replace(entry, device=shares.offer_shares(entry.device, strategy)) if strategy else entry
 
 

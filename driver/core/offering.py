@@ -6,7 +6,8 @@ each claim that is prepared or released changes which partitions are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from driver.model.passthrough import View
@@ -52,3 +53,5 @@ class Offer:
     """PCI addresses of devices that claims of ours have passed through."""
     shares: Strategy | None = None
     """How several claims share a device; None: they do not."""
+    kept: Mapping[str, Strategy] = field(default_factory=dict)
+    """By name, devices of which claims hold shares: they are shared as they were until the last is released."""

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from driver.core import partitioning
 from driver.core.offering import Own
 from driver.model.devices import Accelerator, Partition, Snapshot
-from driver.model.prepared import Step
+from driver.model.prepared import PreparedDevice, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """The steps of all records at one moment."""
+    """The steps of all records at one moment, and the devices."""
 
     steps: tuple[Step, ...]
     mark: object = None
     """Another one after every change of a record; None if records were being changed just then."""
+    devices: tuple[PreparedDevice, ...] = ()
+    """What those claims hold, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Ownership:
     """UUIDs of partitions that are in no record, as far as we saw: to be compared with the next look."""
     doubtful: bool = False
     """Some of the strangers are treated as ours for now: another look is worthwhile."""
+    devices: tuple[PreparedDevice, ...] = ()
+    """What claims held before or after we looked."""
 
 
 def judge(snapshot: Snapshot, before: Holdings, after: Holdings, last: frozenset[str]) -> Ownership:
@@ -53,7 +57,8 @@ def judge(snapshot: Snapshot, before: Holdings, after: Holdings, last: frozenset
     certain = before.mark is not None and before.mark == after.mark
     doubted = [] if certain else [each for each in unknown if each[1].uuid not in last]
     kept = (Own(each.pci_address, part.profile, part.placement, part.uuid or "") for each, part in doubted)
-    return Ownership(steps, owned.union(kept), strangers, bool(doubted))
+    devices = (*before.devices, *(each for each in after.devices if each not in before.devices))
+    return Ownership(steps, owned.union(kept), strangers, bool(doubted), devices)
 
 
 def _list(snapshot: Snapshot) -> Iterator[tuple[Accelerator, Partition]]:

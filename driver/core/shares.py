@@ -73,6 +73,30 @@ def offer_shares(device: Device, strategy: Strategy | None) -> Device:
     )
 
 
+def keep(devices: Iterable[PreparedDevice], strategy: Strategy | None) -> dict[str, Strategy]:
+    """Return by name how devices are shared of which claims hold shares, whatever the setting says meanwhile.
+
+    Published in another way the scheduler would give away what the node must refuse. `strategy` is the setting; it
+    holds where a claim has a share that leaves no room, which is not set up in any way.
+    """
+    kept: dict[str, Strategy] = {}
+    for held in devices:
+        if held.share_id is None or held.admin_access:
+            continue
+        if held.shared and held.sharing is not None:
+            kept[held.device] = held.sharing.strategy
+        else:
+            kept.setdefault(held.device, strategy or Strategy.TIME_SLICING)
+    return kept
+
+
+def is_kept(devices: Iterable[Device], strategy: Strategy | None) -> bool:
+    """Say whether any device is published as shared in another way than the setting says."""
+    wanted = strategy.value if strategy else None
+    said = (device.attributes.get(vocabulary.SHARING) for device in devices)
+    return any(attribute is not None and attribute.string != wanted for attribute in said)
+
+
 def withdraw(device: Device) -> Device:
     """Return a device as it is published where it cannot be shared: for one claim at a time."""
     attributes = {name: each for name, each in device.attributes.items() if name != vocabulary.SHARING}

@@ -27,7 +27,7 @@ from typing import Final
 from driver import settings as settings_module
 from driver import vendors
 from driver.contract import Health, Vendor
-from driver.core import admitting
+from driver.core import admitting, shares
 from driver.core import inventory as inventories
 from driver.core.fencing import Authority
 from driver.core.offering import Mode
@@ -44,7 +44,7 @@ from driver.kubelet.servers import KubeletServers
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
 from driver.model.errors import DriverError, Unavailable
-from driver.model.occurrences import HardwareChanged, Occurrence, Registered, RegistryAwaited
+from driver.model.occurrences import ClaimUnprepared, HardwareChanged, Occurrence, Registered, RegistryAwaited
 from driver.model.prepared import Record
 from driver.node.modes import Modes
 from driver.node.passing import Passing
@@ -222,7 +222,8 @@ class Plugin:
 
     def _build(self, survey: Survey) -> Inventory:
         health = self._watchdog.look(survey.snapshot) if self._watchdog else None
-        offer = settings_module.make_offer(self._settings, survey.ownership.steps, survey.view)
+        held = Holdings(survey.ownership.steps, devices=survey.ownership.devices)
+        offer = settings_module.make_offer(self._settings, held, survey.view)
         offer = dataclasses.replace(offer, mode=self._modes.mode, owned=survey.ownership.owned)
         return inventories.build(survey.snapshot, health, offer)
 
@@ -261,10 +262,21 @@ class Plugin:
         return open_preparer(self._settings, vendor, outside, neutral=(passing,))
 
     def _tell_change(self, occurrence: Occurrence) -> None:
-        """Tell what happens to claims; hardware that was changed for one is looked at again soon."""
+        """Tell what happens to claims; hardware that was changed for one is looked at again soon.
+
+        So is a device that is shared otherwise than set, because its last share may have been released.
+        """
         self._teller.tell(occurrence)
-        if isinstance(occurrence, HardwareChanged):
+        if isinstance(occurrence, HardwareChanged) or (
+            isinstance(occurrence, ClaimUnprepared) and self._shares_otherwise()
+        ):
             self._surveyor.expect_news()
+
+    def _shares_otherwise(self) -> bool:
+        found = self._scanner.inventory
+        return found is not None and shares.is_kept(
+            (entry.device for entry in found.entries), shares.read_strategy(self._settings.shares)
+        )
 
     def _fetch(self, namespace: str, name: str, timeout: float) -> ResourceClaim:
         return claims.fetch(self._client, namespace, name, timeout=timeout)

@@ -7,6 +7,7 @@ machines are seen although their vendor cannot see them.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,11 +31,12 @@ def look_once(settings: Settings, vendor: Vendor) -> tuple[Snapshot, Offer]:
 
     What claims have made of the hardware is read from the plugin's records, without waiting for it.
     """
-    steps = record_files.peek_steps(Path(settings.records_root))
+    found = record_files.peek_holdings(Path(settings.records_root))
+    held = dataclasses.replace(found, mark=found.steps)
     devices = Passthrough(settings.sys_root, settings.proc_root)
-    surveyor = Surveyor(vendor, devices, lambda: Holdings(steps, steps), offers_passthrough=settings.passthrough)
+    surveyor = Surveyor(vendor, devices, lambda: held, offers_passthrough=settings.passthrough)
     survey = surveyor.snapshot()
-    return survey.snapshot, make_offer(settings, steps, survey.view)
+    return survey.snapshot, make_offer(settings, held, survey.view)
 
 
 @dataclass(frozen=True, slots=True)

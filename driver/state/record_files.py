@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from driver.core.ownership import Holdings
 from driver.model.errors import Corrupt
 from driver.model.prepared import PreparedDevice, Record, Step
 
@@ -94,9 +96,19 @@ def peek(root: Path) -> tuple[Record, ...]:
     return tuple(record for record in _read_all(root) if isinstance(record, Record))
 
 
-def peek_steps(root: Path) -> tuple[Step, ...]:
-    """Return the steps of all claims in the same way, also those of records of a later version."""
-    return tuple(step for record in _read_all(root) for step in record.steps)
+def peek_holdings(root: Path) -> Holdings:
+    """Return what all claims hold in the same way, also by records of a later version."""
+    return sum_up(_read_all(root))
+
+
+def sum_up(records: Iterable[Record | TooNew], mark: object = None) -> Holdings:
+    """Return what records say together."""
+    known = tuple(records)
+    return Holdings(
+        tuple(step for record in known for step in record.steps),
+        mark,
+        tuple(device for record in known for device in record.devices or ()),
+    )
 
 
 def _read_all(root: Path) -> list[Record | TooNew]:

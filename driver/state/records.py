@@ -78,10 +78,8 @@ class Ledger:
         return tuple(record for record in records if isinstance(record, Record))
 
     def holdings(self) -> Holdings:
-        """Return the steps of all records, also of those that only a later version understands as a whole."""
-        return Holdings(
-            tuple(step for uid in sorted(self._loaded) for step in self._loaded[uid].record.steps), self._seen
-        )
+        """Return what all records say, also those that only a later version understands as a whole."""
+        return record_files.sum_up((self._loaded[uid].record for uid in sorted(self._loaded)), self._seen)
 
     def unread(self) -> Mapping[str, tuple[PreparedDevice, ...] | None]:
         """Return the devices of claims that are prepared and whose record is not understood, None if not known."""
@@ -271,7 +269,7 @@ class Records:
             yield self._ledger
 
     def look(self) -> Holdings:
-        """Return the steps of all claims now. Never waits: while somebody changes records they are read as they are.
+        """Return what all claims hold now. Never waits: while somebody changes records they are read as they are.
 
         Raises `StorageFailed` if the folder cannot be read.
         """
@@ -279,7 +277,7 @@ class Records:
             with self.transaction(0) as ledger:
                 return ledger.holdings()
         except Unavailable:
-            return Holdings(record_files.peek_steps(self._root))
+            return record_files.peek_holdings(self._root)
 
     def close(self) -> None:
         """Let go of the lock's file; nothing may be used afterwards. Safe to repeat.

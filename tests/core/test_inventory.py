@@ -428,3 +428,15 @@ def test_whatever_is_offered_is_offered_once_and_can_be_had(given_offer: tuple[S
         device.pci_address for device in given_offer[0].accelerators
     }
     assert silent <= {failure.pci_address for failure in result.omitted}, "who offers nothing says why"
+
+
+def test_a_device_that_claims_share_stays_shared_whatever_the_setting_says() -> None:
+    one, other = accelerator("0000:1a:00.0"), accelerator("0000:1b:00.0", index=1)
+    offer = Offer(shares=None, kept={"gpu-0000-1a-00-0": Strategy.MPS})
+    first, second = inventory.build(snapshot(one, other), None, offer).entries
+    assert (first.device.allow_multiple_allocations, second.device.allow_multiple_allocations) == (True, False)
+    turned = dataclasses.replace(offer, shares=Strategy.TIME_SLICING)
+    said = [
+        strings(entry.device)[words.SHARING] for entry in inventory.build(snapshot(one, other), None, turned).entries
+    ]
+    assert said == ["MPS", "TimeSlicing"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Unpack
+from typing import Final, TypedDict, Unpack
 
 import msgspec
 import pytest
@@ -317,3 +317,32 @@ def test_containers_are_told_whether_their_share_is_enforced_and_others_nothing(
         "gpu": ("A=1",),
     }
     assert shares.find_unenforced([*devices, hold("s4", slices)]) == ("gpu",)
+
+
+def test_devices_of_which_shares_are_held_stay_shared_as_they_were() -> None:
+    def hold(name: str, sharing: Sharing | None, **fields: Unpack[_Held]) -> PreparedDevice:
+        return PreparedDevice(requests=("gpu",), pool="p", device=name, sharing=sharing, **fields)
+
+    slices = Sharing(Strategy.TIME_SLICING)
+    held = [
+        hold("limited", MPS_LIMITS, share_id="s1", shared=True),
+        hold("limited", None, share_id="s2"),
+        hold("turns", slices, share_id="s1", shared=True),
+        hold("alone", MPS_LIMITS, share_id="s1"),
+        hold("watched", None, share_id="s1", admin_access=True),
+        hold("unshared", MPS_LIMITS),
+    ]
+    mps, turns = Strategy.MPS, Strategy.TIME_SLICING
+    assert shares.keep(held, mps) == {"limited": mps, "turns": turns, "alone": mps}
+    assert shares.keep(held, None) == {"limited": mps, "turns": turns, "alone": turns}
+    assert shares.keep(reversed(held), None) == shares.keep(held, None)
+    offered = [shares.offer_shares(whole(), strategy) for strategy in (mps, None)]
+    assert shares.is_kept(offered, mps) is False
+    assert shares.is_kept(offered, turns)
+    assert shares.is_kept(offered, None)
+
+
+class _Held(TypedDict, total=False):
+    share_id: str
+    shared: bool
+    admin_access: bool

@@ -6,7 +6,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
 from driver.model.claims import AllocationResult
+from driver.model.vocabulary import SHARING
 from driver.simulation.access import PODS, Body, Json
 from driver.simulation.cluster import Cluster
 from driver.simulation.kubelet.kubelets import Options
@@ -150,3 +153,34 @@ def test_extended_resources_get_a_shared_device_alone(start: Start) -> None:
     assert allocation is not None
     assert allocation.devices.results[0].consumed_capacity["accel-dra.dev/share"] == "100"
     assert ENFORCED not in environment(e2e, pod)
+
+
+@pytest.mark.parametrize("later", ["TimeSlicing", "off"])
+def test_the_setting_changes_for_a_device_when_its_last_share_is_released(start: Start, later: str) -> None:
+    e2e = start(MPS)
+    e2e.template("half", ask("20Gi", 50))
+    e2e.pod("a", "half")
+    first = results(e2e, e2e.cluster.wait_running("a"))[0]
+    node = e2e.cluster.nodes["node-1"]
+    assert node.stop_plugin(GPU) == 0
+    node.start_plugin(GPU, settings={"shares": later})
+    others = {"off": ""}.get(later, later)
+    e2e.cluster.wait(lambda: set(strategies(e2e).values()) == {"MPS", others}, "the others to change")
+    assert strategies(e2e)[first.device] == "MPS"
+    e2e.pod("b", "half")
+    second = e2e.cluster.wait_running("b")
+    assert results(e2e, second)[0].device == first.device
+    assert environment(e2e, second)[THREADS] == "50", "it is shared as it was"
+    e2e.cluster.delete_pod("a")
+    assert strategies(e2e)[first.device] == "MPS"
+    e2e.cluster.delete_pod("b")
+    e2e.cluster.wait(lambda: strategies(e2e)[first.device] == others, "the device to follow")
+
+
+def strategies(e2e: E2E) -> dict[str, str]:
+    """Return how each device is published, by name."""
+    return {
+        device.name: attribute.string or "" if (attribute := device.attributes.get(SHARING)) else ""
+        for each in e2e.cluster.slices("node-1")
+        for device in each.spec.devices
+    }
