@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,6 +49,7 @@ class Webhook:
         self._metrics = WebhookMetrics()
         self._said: dict[str, float] = {}
         self._is_ending = False
+        self._stopped = threading.Event()
         self._certificates = Certificates(
             settings.tls_cert_file, settings.tls_key_file, settings.certificate_interval, self._tell
         )
@@ -102,12 +104,13 @@ class Webhook:
     def end(self) -> None:
         """Stop as a pod does that is taken out of its Service: what still comes is answered for a while."""
         self._is_ending = True
-        time.sleep(self._settings.shutdown_delay)
+        self._stopped.wait(self._settings.shutdown_delay)
         self.stop()
 
     def stop(self) -> None:
         """Stop the parts in order. Safe after a start that failed half-way."""
         self._is_ending = True
+        self._stopped.set()
         self._server.stop()
         self._certificates.stop()
         self._surroundings.stop()

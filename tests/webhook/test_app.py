@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,19 +23,24 @@ from driver.webhook.settings import WebhookSettings
 from tests.fakes.waiting import wait_until
 from tests.webhook.site import Caller, claim, config, metric, read_page, settings_for, write_pair
 
-PORT = 29443
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[DriverProcess]:
+def process(tmp_path: Path, port: int) -> Iterator[DriverProcess]:
     write_pair(tmp_path)
     options = {
-        "address": f"127.0.0.1:{PORT}",
+        "address": f"127.0.0.1:{port}",
         "tls-cert-file": str(tmp_path / "tls.crt"),
         "tls-key-file": str(tmp_path / "tls.key"),
         "kubeconfig": str(tmp_path / "none"),
         "log-format": "json",
-        "shutdown-delay": "1",
+        "shutdown-delay": "3",
     }
     (tmp_path / "none").write_text(
         '{"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], '
@@ -45,8 +51,8 @@ def process(tmp_path: Path) -> Iterator[DriverProcess]:
     running.stop()
 
 
-def is_served() -> bool:
-    caller = Caller(PORT)
+def is_served(port: int) -> bool:
+    caller = Caller(port)
     try:
         return bool(caller.ask(claim(config()))["allowed"])
     except OSError:
@@ -55,12 +61,12 @@ def is_served() -> bool:
         caller.close()
 
 
-def test_it_answers_until_nobody_asks_any_more_and_ends_well(process: DriverProcess) -> None:
-    wait_until(is_served, "the first answer")
-    caller = Caller(PORT)
+def test_it_answers_until_nobody_asks_any_more_and_ends_well(process: DriverProcess, port: int) -> None:
+    wait_until(lambda: is_served(port), "the first answer")
+    caller = Caller(port)
     caller.ask(claim(config("Mps")))
     os.kill(process.pid, signal.SIGTERM)
-    assert is_served()  # the Service may still lead here
+    assert is_served(port)  # the Service may still lead here
     wait_until(lambda: process.exit_code is not None, "the end")
     caller.close()
     assert process.exit_code == 0, process.read_log()
@@ -72,7 +78,7 @@ def test_it_answers_until_nobody_asks_any_more_and_ends_well(process: DriverProc
 
 def test_pages_tell_how_it_is(tmp_path: Path) -> None:
     write_pair(tmp_path)
-    webhook = Webhook(settings_for(tmp_path, shutdown_delay=0.5))
+    webhook = Webhook(settings_for(tmp_path, shutdown_delay=60.0))
     webhook.start()
     assert read_page(webhook, "/readyz") == (200, "ok\n")
     assert read_page(webhook, "/healthz") == (200, "ok\n")
@@ -80,6 +86,7 @@ def test_pages_tell_how_it_is(tmp_path: Path) -> None:
     ending = threading.Thread(target=webhook.end)
     ending.start()
     wait_until(lambda: read_page(webhook, "/readyz") == (503, "ending\n"), "not to be ready")
+    webhook.stop()
     ending.join()
 
 

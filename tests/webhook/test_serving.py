@@ -122,7 +122,7 @@ def test_a_connection_serves_many_requests(caller: Caller) -> None:
 
 
 def test_a_request_that_ends_too_early_or_too_late_is_told(serve: Serve, told: list[tuple[str, str]]) -> None:
-    server = serve(lambda body: body, Limits(request=0.2, idle=5.0))
+    server = serve(lambda body: body, Limits(request=1.0, idle=20.0))
     with connect(server.port) as connection:
         connection.sendall(b"POST /review HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
         assert b"408" in read_all(connection).partition(b"\r\n")[0]
@@ -133,7 +133,7 @@ def test_a_request_that_ends_too_early_or_too_late_is_told(serve: Serve, told: l
 
 
 def test_a_client_that_says_nothing_holds_up_nobody_and_is_dropped(serve: Serve) -> None:
-    server = serve(lambda body: body, Limits(request=0.2, idle=0.2))
+    server = serve(lambda body: body, Limits(request=1.0, idle=1.0))
     silent = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(5)]
     idle = [connect(server.port) for _ in range(5)]
     caller = Caller(server.port)
@@ -174,7 +174,7 @@ def test_when_all_turns_are_taken_a_request_waits_and_is_told_to_try_again(
         may_go.wait(20)
         return body
 
-    server = serve(wait, Limits(request=0.3))
+    server = serve(wait, Limits(request=1.0))
     first, second = Caller(server.port), Caller(server.port)
     answers: list[tuple[int, bytes]] = []
     thread = threading.Thread(target=lambda: answers.append(first.send(b"{}")))
