@@ -175,7 +175,7 @@ def test_a_device_that_cannot_be_had_leaves_no_trace(site: Site) -> None:
     assert site.bench.files() == {}
 
 
-def test_a_failure_is_rolled_back_and_the_next_try_works(site: Site) -> None:
+def test_peer_defect_16_a_failed_binding_is_rolled_back_and_the_next_try_works(site: Site) -> None:
     site.kernel.refuse = {("unbind", SOUND): errno.EBUSY}
     assert "Device or resource busy" in site.prepare("u1", TWIN).error
     assert site.machine.state() == ORIGINAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,37 @@ def begin(machine: Machine) -> Iterator[Callable[..., E2E]]:
             return e2e
 
         yield start
+
+
+def test_a_device_has_partitions_for_some_and_is_whole_for_a_virtual_machine_later(
+    tmp_path: Path, machine: Machine
+) -> None:
+    hardware = tmp_path / "node.json"
+    device = {"model": "h100-80gb", "pciAddress": TWO}
+    hardware.write_text(json.dumps({"driverVersion": "580.126.09", "devices": [device]}))
+    settings: dict[str, Value] = {
+        "passthrough": True,
+        "partitions": "dynamic",
+        "partition-profiles": "1g.10gb",
+        "sys-root": str(machine.root),
+    }
+    with Cluster([NodeSpec(name="node-1", hardware=str(hardware), settings=settings)], FAST) as cluster:
+        cluster.apply(manifests.find("components", "passthrough", "deviceclass.yaml"))
+        cluster.wait_ready()
+        e2e = E2E(cluster)
+        e2e.template("vm", {"name": "gpu", "deviceClassName": VFIO})
+        e2e.template("part", {"name": "gpu", "deviceClassName": "partition.accel-dra.dev"})
+        before = published(e2e)
+        e2e.pod("part", "part")
+        cluster.wait_running("part")
+        e2e.pod("vm", "vm")
+        cluster.wait(lambda: e2e.messages("FailedScheduling") or None, "the virtual machine to wait for the partition")
+        cluster.delete_pod("part")
+        cluster.wait_running("vm")
+        assert machine.driver(TWO) == DRIVER
+        assert published(e2e) == before, "no device has come or gone"
+        cluster.delete_pod("vm")
+        assert machine.state() == ORIGINAL
 
 
 def published(e2e: E2E) -> dict[str, list[str]]:
