@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from driver.model.errors import DriverError
-from hack.bench import allocator, cel, controller, daemons, decisions, nodes, reviews, vendors
+from hack.bench import allocator, cel, controller, daemons, decisions, nodes, partitions, reviews, vendors
 from hack.bench.figures import Report
 from hack.bench.site import make_options
 
-SUITES = ("decisions", "vendors", "daemons", "nodes", "cel", "allocator", "controller", "reviews")
+SUITES = ("decisions", "vendors", "daemons", "nodes", "partitions", "cel", "allocator", "controller", "reviews")
 
 
 @click.command()
@@ -47,6 +47,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
             "daemons": lambda: daemons.measure(report, min(count, 30)),
             "cel": lambda: cel.measure(report, min(count, 20)),
             "nodes": lambda: nodes.measure(report, options, count, cycles),
+            "partitions": lambda: partitions.measure(report, options, count, cycles),
             "allocator": lambda: allocator.measure(report, count),
             "controller": lambda: controller.measure(report, cluster, count),
             "reviews": lambda: reviews.measure(report, count),

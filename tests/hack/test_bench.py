@@ -41,6 +41,11 @@ NAMES = {
         "resident memory, start",
         "resident memory, end",
     ),
+    "partitions": (
+        "prepare a partition, switching the mode",
+        "unprepare a partition beside another",
+        "prepare one of 56 partitions, last rounds of 5",
+    ),
     "vendors": ("snapshot, nvidia, hgx-h100-mig (56 devices)",),
     "daemons": ("MPS daemon with limits, steps of one claim", "memory for 24 daemons, of the plugin"),
     "decisions": ("slices, first plan, 64 GPUs",),

@@ -40,7 +40,8 @@ CHANGES: Final = (
 
 ENGINES: Final = ("multiprocessors", "copy_engines", "decoders", "encoders", "jpeg_engines", "ofa_engines")
 FIXED: Final = 0
-_MODES: Final = {"enabled": True, "disabled": False}
+_WORDS: Final = {True: "enabled", False: "disabled"}
+_MODES: Final = {word: mode for mode, word in _WORDS.items()}
 
 
 class InstanceError(Exception):
@@ -136,10 +137,11 @@ class Instances:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder, fcntl.LOCK_EX):
             gpu = Gpu(chip, folder, self.before_change)
-            boot = self._read_boot()
-            if _read(folder / "boot") not in (None, boot):
-                gpu.boot()
-            _write(folder / "boot", boot)
+            boot, known = self._read_boot(), _read(folder / "boot")
+            if boot != known:
+                if known is not None:
+                    gpu.boot()
+                _write(folder / "boot", boot)
             yield gpu
 
     def _find_folder(self, chip: Chip) -> Path:
@@ -172,8 +174,10 @@ class Gpu:
         if layout.instances:
             raise InstanceError(f"in use: it has partitions, such as {layout.instances[0]}")
         self._change(SWITCH_MODE)
-        word = "enabled" if enabled else "disabled"
-        _write(self._folder / ("mode" if self._chip.live else "pending"), word)
+        if self._chip.live and self._chip.pending is None and enabled == self._chip.accelerator.partitioned:
+            (self._folder / "mode").unlink(missing_ok=True)  # as the node file says
+        else:
+            _write(self._folder / ("mode" if self._chip.live else "pending"), _WORDS[enabled])
 
     def create_gpu_instance(self, profile: Profile, placement: int) -> int:
         """Make one at exactly this place; return its number, the lowest that is free."""
@@ -221,7 +225,7 @@ class Gpu:
         pending = _read_mode(self._folder / "pending")
         pending = self._chip.pending if pending is None and not (self._folder / "mode").exists() else pending
         if pending is not None:
-            _write(self._folder / "mode", "enabled" if pending else "disabled")
+            _write(self._folder / "mode", _WORDS[pending])
         (self._folder / "pending").unlink(missing_ok=True)
 
     def boot(self) -> None:
@@ -280,7 +284,7 @@ def _find_fault(chip: Chip, pending: bool | None) -> str | None:  # noqa: FBT001
     if not chip.accelerator.profiles:
         return None
     if pending is not None:
-        return f"the device requires a reset: partition mode is to be {'enabled' if pending else 'disabled'}"
+        return f"the device requires a reset: partition mode is to be {_WORDS[pending]}"
     return None if chip.live else "partition mode of this model is switched with a reset of the device"
 
 

@@ -26,20 +26,14 @@ from .instances import FIXED, Chip, Gpu, Instance, InstanceError, Instances, Lay
 _WORDS: Final = {True: "on", False: "off"}
 
 
-class Begun(msgspec.Struct, frozen=True):
-    """An instance that is being made or was: for which claim, and what is known of it."""
-
-    claim: str
-    number: int | None = None
-    uuid: str | None = None
-
-
-_decode_begun: Final = msgspec.json.Decoder(Begun).decode
-
-
 @dataclass(frozen=True, slots=True)
 class Partitions:
-    """The partitions of a node. `begun`: a folder for what has begun."""
+    """The partitions of a node.
+
+    `begun`: a folder with a file for each place where a partition is being made or was, which holds the UID of the
+    claim, and another with the partition's UUID once it is known. None of them is ever replaced, which would make the
+    file system write to the disk; nothing has to survive a power failure.
+    """
 
     instances: Instances
     begun: Path
@@ -113,7 +107,7 @@ class Partitions:
             if own is None:
                 own = self._create_gpu_instance(step, gpu, profile, placement)
             identity = own.uuid or gpu.create_compute_instance(own.number)
-            self._write(step, Begun(step.facts["claim"], own.number, identity))
+            self._file(step, "made").write_text(identity)
         return msgspec.structs.replace(step, facts={**step.facts, "uuid": identity})
 
     def undo(self, step: Step, chips: Mapping[str, Chip]) -> None:
@@ -127,8 +121,9 @@ class Partitions:
                 if own.uuid is not None:
                     gpu.destroy_compute_instance(own.number)
                 gpu.destroy_gpu_instance(own.number)
-            if self._read(step) is not None:
+            if self._has_begun(step):
                 self._file(step).unlink(missing_ok=True)
+                self._file(step, "made").unlink(missing_ok=True)
 
     def find_uuid(self, target: Target, chips: Mapping[str, Chip], done: Sequence[Step]) -> str:
         """Return the identity of the partition of a target, from the steps or, for who looks on, from the hardware.
@@ -152,13 +147,12 @@ class Partitions:
 
     def _create_gpu_instance(self, step: Step, gpu: Gpu, profile: Profile, placement: int) -> Instance:
         _check_free(step, gpu.look(), placement, profile.size)
-        self._write(step, Begun(step.facts["claim"]))
+        self._begin(step)
         try:
             number = gpu.create_gpu_instance(profile, placement)
         except InstanceError as error:
             self._file(step).unlink(missing_ok=True)
             raise StepRefused(step.name, f"{step.arguments['pciAddress']}: {error}") from error
-        self._write(step, Begun(step.facts["claim"], number))
         return Instance(number, profile, placement, None)
 
     def _find_own(self, step: Step, layout: Layout) -> Instance | None:
@@ -168,31 +162,31 @@ class Partitions:
         found = next(at_place, None)
         if found is None or found.number == FIXED:
             return None
-        begun = self._read(step)
-        known = step.facts.get("uuid") or (begun.uuid if begun else None)
+        begun = self._has_begun(step)
+        known = step.facts.get("uuid") or (_read(self._file(step, "made")) if begun else None)
         if known is not None and found.uuid is not None:
             return found if known == found.uuid else None
-        if begun is None or found.uuid in step.facts["present"].split():
-            return None
-        return found if begun.number in (None, found.number) else None
+        return found if begun and found.uuid not in step.facts["present"].split() else None
 
-    def _read(self, step: Step) -> Begun | None:
-        """Return what has begun at the place of a step, if it was for its claim."""
-        try:
-            begun = _decode_begun(self._file(step).read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-        return begun if begun.claim == step.facts["claim"] else None
+    def _has_begun(self, step: Step) -> bool:
+        """Return whether making the partition of a step has begun, for its claim and not for a later one."""
+        return _read(self._file(step)) == step.facts["claim"]
 
-    def _write(self, step: Step, begun: Begun) -> None:
+    def _begin(self, step: Step) -> None:
         self.begun.mkdir(parents=True, exist_ok=True)
-        path = self._file(step)
-        fresh = path.with_name(f".{path.name}")
-        fresh.write_bytes(msgspec.json.encode(begun))
-        fresh.replace(path)
+        self._file(step, "made").unlink(missing_ok=True)
+        self._file(step).write_text(step.facts["claim"])
 
-    def _file(self, step: Step) -> Path:
-        return self.begun / "-".join(step.arguments.values()).replace(":", "-")
+    def _file(self, step: Step, suffix: str = "begun") -> Path:
+        place = "-".join(step.arguments.values()).replace(":", "-")
+        return self.begun / f"{place}.{suffix}"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
