@@ -72,7 +72,14 @@ class Grant:
             handle = next((each.handle for each in profiles if each.name == part.profile), part.handle)
             part = replace(part, uuid=None, handle=handle)
         return Target(
-            self.entry.name, self.entry.accelerator, part, self.admin_access, self.share_id, claim, self.sharing
+            self.entry.name,
+            self.entry.accelerator,
+            part,
+            self.admin_access,
+            self.share_id,
+            claim,
+            self.sharing,
+            self.is_shared,
         )
 
 

@@ -163,6 +163,7 @@ def test_after_a_boot_shares_are_set_up_as_they_were() -> None:
     first, second = preparing.plan_again(record, MPS)
     assert first.aim("u1").sharing == record.devices[0].sharing
     assert (first.is_shared, second.is_shared) == (True, False)
+    assert (first.aim("u1").shared, second.aim("u1").shared) == (True, False)
     edits = Preparation(ContainerEdits(), {first.aim("u1").key: ContainerEdits(env=("A=2",))})
     renewed = recording.renew(record, DRIVER, edits, "another boot")
     assert renewed.devices == record.devices

@@ -171,7 +171,7 @@ class Sharer:
 
 def name_group(target: Target) -> str:
     """Return what the daemon of a target is named after: its device, or its claim if that has all of the GPU."""
-    alone = target.partition is None and target.share_id is None and target.claim
+    alone = target.partition is None and not target.shared and target.claim
     return f"claim-{target.claim}" if alone else target.name
 
 

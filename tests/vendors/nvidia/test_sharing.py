@@ -197,6 +197,12 @@ def test_the_whole_gpus_of_a_claim_have_one_daemon_together(shop: Shop) -> None:
     shop.unprepare(steps)
 
 
+def test_gpus_that_could_be_shared_and_are_taken_as_a_whole_have_one_daemon_together(shop: Shop) -> None:
+    """Where claims can have shares, a claim that leaves no room has a share id, too."""
+    _, edits = shop.prepare(shop.target(0, MPS, "c1", share_id="s1"), shop.target(1, MPS, "c1", share_id="s2"))
+    assert edits["gpu-0-s1"] == edits["gpu-1-s2"], "they can be applied together"
+
+
 def test_one_daemon_cannot_have_two_percentages(shop: Shop) -> None:
     targets = [shop.target(0, Sharing(Strategy.MPS, None, 50)), shop.target(1, MPS)]
     with pytest.raises(InvalidInput, match=r"activeThreadPercentage: .* same for all whole GPUs of a claim"):
@@ -204,8 +210,8 @@ def test_one_daemon_cannot_have_two_percentages(shop: Shop) -> None:
 
 
 def test_claims_with_shares_of_a_gpu_meet_in_its_daemon_and_keep_their_own_limits(shop: Shop) -> None:
-    big = shop.target(0, Sharing(Strategy.MPS, None, 60, 8 * GIB), "c1", share_id="s1")
-    small = shop.target(0, Sharing(Strategy.MPS, None, 20, 2 * GIB), "c2", share_id="s2")
+    big = shop.target(0, Sharing(Strategy.MPS, None, 60, 8 * GIB), "c1", share_id="s1", shared=True)
+    small = shop.target(0, Sharing(Strategy.MPS, None, 20, 2 * GIB), "c2", share_id="s2", shared=True)
     first, _ = shop.prepare(big)
     server = shop.ask("gpu-0", "fake_client")
     assert shop.ask("gpu-0", f"fake_server {server}") == "60.0 {'0': '8192M'}"
@@ -219,7 +225,7 @@ def test_claims_with_shares_of_a_gpu_meet_in_its_daemon_and_keep_their_own_limit
     shop.unprepare(first[2:])
     assert shop.ask("gpu-0", "get_default_active_thread_percentage") == "20.0"
     assert shop.ask("gpu-0", f"fake_server {server}") == "20.0 {'0': '2048M'}", "a running server is told, too"
-    third, _ = shop.prepare(shop.target(0, MPS, "c3", share_id="s3"))
+    third, _ = shop.prepare(shop.target(0, MPS, "c3", share_id="s3", shared=True))
     assert shop.ask("gpu-0", f"fake_server {server}") == "100.0 {'0': '46068M'}"
     shop.unprepare(third[2:])
     shop.unprepare([*first[:2], *second[2:]])

@@ -176,6 +176,14 @@ def test_whole_devices_of_a_claim_have_one_daemon_together(node: Node) -> None:
     assert node.state() == []
 
 
+def test_devices_that_could_be_shared_and_are_taken_as_a_whole_have_one_daemon_together(node: Node) -> None:
+    """Where claims can have shares, a claim that leaves no room has a share id, too."""
+    steps, edits = node.prepare(node.target(0, share_id="s1"), node.target(1, share_id="s2"))
+    assert pipe(edits["gpu-0-s1"]) == pipe(edits["gpu-1-s2"])
+    node.unprepare(steps)
+    assert node.state() == []
+
+
 def test_one_daemon_cannot_have_two_percentages(node: Node) -> None:
     targets = [node.target(0, Sharing(Strategy.MPS, None, 50)), node.target(1, Sharing(Strategy.MPS, None, 60))]
     with pytest.raises(InvalidInput, match=r"activeThreadPercentage: .*'50', '60'.* same for all whole devices"):
@@ -183,8 +191,8 @@ def test_one_daemon_cannot_have_two_percentages(node: Node) -> None:
 
 
 def test_claims_that_have_shares_of_a_device_meet_in_its_daemon(node: Node) -> None:
-    big = node.target(0, Sharing(Strategy.MPS, None, 60, 8 * GIB), "c1", share_id="s1")
-    small = node.target(0, Sharing(Strategy.MPS, None, 20, 2 * GIB), "c2", share_id="s2")
+    big = node.target(0, Sharing(Strategy.MPS, None, 60, 8 * GIB), "c1", share_id="s1", shared=True)
+    small = node.target(0, Sharing(Strategy.MPS, None, 20, 2 * GIB), "c2", share_id="s2", shared=True)
     first, of_big = node.prepare(big)
     second, of_small = node.prepare(small)
     assert node.daemons() == ["simulated-mps-gpu-0"]
@@ -207,8 +215,8 @@ def test_claims_that_have_shares_of_a_device_meet_in_its_daemon(node: Node) -> N
 
 
 def test_a_claim_without_limits_lifts_those_of_the_daemon(node: Node) -> None:
-    first, edits = node.prepare(node.target(0, Sharing(Strategy.MPS, None, 20, GIB), "c1", share_id="s1"))
-    second, _ = node.prepare(node.target(0, MPS, "c2", share_id="s2"))
+    first, edits = node.prepare(node.target(0, Sharing(Strategy.MPS, None, 20, GIB), "c1", share_id="s1", shared=True))
+    second, _ = node.prepare(node.target(0, MPS, "c2", share_id="s2", shared=True))
     with Client(pipe(edits["gpu-0-s1"])) as client:
         assert client.join() == f"granted 100 0={node.mebibytes()}M"
     node.unprepare(second[2:])
