@@ -266,6 +266,29 @@ def test_a_mig_device_that_the_claim_makes_is_known_from_the_step_that_made_it(b
     shop.unprepare(done[2:])
 
 
+def test_a_claim_makes_a_mig_device_and_shares_it_and_both_are_gone_afterwards(build: Open) -> None:
+    shop = build("hgx-h100")
+    vendor = shop.rig.create()
+    vendor._sharer = shop.sharer
+    gpu = vendor.snapshot().accelerators[0]
+    profile = gpu.profiles[0]
+    part = Partition(profile.name, profile.placements[0], None, None, profile.memory_bytes, None, size=profile.size)
+    sharing = Sharing(Strategy.MPS, None, 50, GIB)
+    target = Target("gpu-0-part", gpu, part, admin_access=False, share_id=None, claim="c1", sharing=sharing)
+    done: list[Step] = []
+    for step in vendor.plan([target]):
+        done.append(vendor.run(step, tuple(done)))
+    assert names(done)[-3:] == ["partition", "mps-daemon", "mps-limits"]
+    (made,) = vendor.snapshot().accelerators[0].partitions
+    assert shop.ask("gpu-0-part", "fake_environment") == f"{made.uuid} ['-f']"
+    edits = vendor.prepare([target], done).devices["gpu-0-part"]
+    assert f"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT={made.uuid}=1024M" in edits.env
+    for step in reversed(done):
+        vendor.undo(step)
+    assert vendor.snapshot().accelerators[0].partitions == ()
+    assert shop.left() == []
+
+
 def test_a_daemon_that_was_killed_is_told_its_limits_again(shop: Shop) -> None:
     steps, _ = shop.prepare(shop.target(0, Sharing(Strategy.MPS, None, 30, GIB)))
     process = Place(shop.root / "state/daemons/nvidia-mps-claim-c1").read()
