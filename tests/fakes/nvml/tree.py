@@ -195,4 +195,5 @@ def capability_minor(gpu: int, gpu_instance: int, compute_instance: int | None =
 
 
 def _write_access(folder: Path, minor: int) -> None:
-    (folder / "access").write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 444\nDeviceFileModify: 1\n")
+    if not (folder / "access").exists():
+        (folder / "access").write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 444\nDeviceFileModify: 1\n")
