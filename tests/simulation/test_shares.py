@@ -184,3 +184,17 @@ def strategies(e2e: E2E) -> dict[str, str]:
         for each in e2e.cluster.slices("node-1")
         for device in each.spec.devices
     }
+
+
+def test_our_controller_packs_shares_too() -> None:
+    fenced = dataclasses.replace(MPS, settings={"shares": "MPS", "allocation-authority": "controller"})
+    with Cluster([fenced], dataclasses.replace(FAST, controllers=1)) as cluster:
+        cluster.wait_ready()
+        e2e = E2E(cluster)
+        e2e.template("third", ask("14Gi", 33) | {"deviceClassName": "topology.accel-dra.dev"})
+        for name in ("a", "b", "c", "d"):
+            e2e.pod(name, "third")
+        given = [results(e2e, cluster.wait_running(name))[0] for name in ("a", "b", "c", "d")]
+        devices = [each.device for each in given]
+        assert sorted(devices.count(device) for device in set(devices)) == [1, 3]
+        assert len({each.share_id for each in given}) == 4
