@@ -50,9 +50,8 @@ class Target:
     claim: str = ""
     """UID of the claim, for what a vendor sets up for one claim alone."""
     sharing: Sharing | None = None
-    """How the device is shared, if configuration or consumed capacity say so."""
     shared: bool = False
-    """Other claims may have shares of the device at the same time. False also for a share that leaves them no room."""
+    """Other claims may have shares of it beside this one. `sharing`: how, also among the containers of one claim."""
 
     @property
     def key(self) -> str:
