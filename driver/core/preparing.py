@@ -101,6 +101,7 @@ def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: 
     for position, grant in enumerate(grants):
         _refuse_crowded(grant, others, grants[:position])
         _refuse_busy(grant, others, place.inventory)
+    _refuse_several_daemons(grants)
     return grants
 
 
@@ -266,6 +267,23 @@ def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant
     if excess:
         holders = dict.fromkeys(str(ClaimRef(record.namespace, record.name, record.uid)) for record, _ in beside)
         raise DeviceBusy(device, " and ".join(holders) or "this request", excess)
+
+
+def _refuse_several_daemons(grants: Sequence[Grant]) -> None:
+    """Raise `InvalidInput` for a request whose container would need two MPS daemons: a process speaks with one only.
+
+    Partitions, and devices that other claims share, have a daemon each; the other devices of a claim have one together.
+    """
+    daemons: dict[str, set[str]] = {}
+    for grant in grants:
+        if _strategy(grant.sharing) is Strategy.MPS and not grant.admin_access:
+            own = grant.entry.partition is not None or grant.is_shared
+            for request in grant.main_requests:
+                daemons.setdefault(request, set()).add(grant.entry.name if own else "")
+    for request, names in daemons.items():
+        if len(names) > 1:
+            allowed = "with MPS one partition or share, or whole devices: a process speaks with one daemon only"
+            raise InvalidInput(f"request {request}", f"{len(names)} devices with a daemon each", allowed)
 
 
 def _is_share(held: PreparedDevice, device: str) -> bool:

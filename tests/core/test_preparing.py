@@ -29,6 +29,7 @@ from tests.fakes.bench import (
     result,
 )
 
+GROUP = "config.accel-dra.dev/v1alpha1"
 PARTED = node_inventory(accelerator(1), accelerator(2, partition(0), partition(3)))
 PART = "gpu-0000-02-00-0-1g-10gb-0"
 OTHER_PART = "gpu-0000-02-00-0-1g-10gb-3"
@@ -164,6 +165,33 @@ def test_a_device_given_to_two_requests_cannot_be_shared_in_two_ways() -> None:
     results = (result(device(1), "a"), result(device(1), "b"))
     with pytest.raises(InvalidInput, match=r"request b: .*'MPS' is not allowed; allowed: the same as for request a"):
         configured(gpu_config(SLICING, "a"), gpu_config(MPS, "b"), results=results)
+
+
+def mps(*results: AllocationResult) -> tuple[Grant, ...]:
+    """Plan a claim whose devices, also partitions, are shared through MPS."""
+    parts = msgspec.json.encode({"apiVersion": GROUP, "kind": "PartitionConfig", "sharing": {"strategy": "MPS"}})
+    whole = [gpu_config(MPS)] if any(given.device == device(1) for given in results) else []
+    config = [opaque(parts), *whole]
+    return preparing.plan(ref("u1"), claim("u1", *results, config=config), (), place(PARTED))
+
+
+def test_one_request_cannot_have_partitions_with_an_mps_daemon_each() -> None:
+    """A container gets all devices of a request, and its processes speak with one daemon."""
+    with pytest.raises(InvalidInput) as caught:
+        mps(result(PART, "a"), result(OTHER_PART, "a/second"))
+    assert str(caught.value) == (
+        "request a: '2 devices with a daemon each' is not allowed; allowed: with MPS one partition or share, or whole "
+        "devices: a process speaks with one daemon only"
+    )
+
+
+def test_whole_devices_of_a_request_have_one_mps_daemon_and_requests_one_each() -> None:
+    whole = preparing.plan(
+        ref("u1"), claim("u1", result(device(1)), result(device(2)), config=[gpu_config(MPS)]), (), place()
+    )
+    assert [grant.sharing for grant in whole] == [LIMITED, LIMITED]
+    parts = mps(result(PART, "a"), result(OTHER_PART, "b"), result(device(1), "c"))
+    assert len(parts) == 3
 
 
 def test_a_record_knows_how_its_devices_are_shared() -> None:
