@@ -59,6 +59,8 @@ class HealthState:
     """All faults of a node, by place and cause."""
 
     faults: Mapping[Place, Mapping[str, Fault]] = field(default_factory=dict)
+    deaf: str = ""
+    """Why new faults are not heard of; empty while somebody listens."""
 
 
 def fold(state: HealthState, event: HealthEvent) -> HealthState:
@@ -184,7 +186,8 @@ def _worsen(state: HealthState, event: HealthEvent, cause: str) -> Fault:
 
 
 def _put(state: HealthState, place: Place, fault: Fault) -> HealthState:
-    return HealthState({**state.faults, place: {**state.faults.get(place, {}), fault.cause: fault}})
+    faults = {**state.faults, place: {**state.faults.get(place, {}), fault.cause: fault}}
+    return dataclasses.replace(state, faults=faults)
 
 
 def _keep(state: HealthState, wanted: Callable[[Place, Fault], bool]) -> HealthState:
@@ -192,4 +195,4 @@ def _keep(state: HealthState, wanted: Callable[[Place, Fault], bool]) -> HealthS
         place: {cause: fault for cause, fault in faults.items() if wanted(place, fault)}
         for place, faults in state.faults.items()
     }
-    return HealthState({place: faults for place, faults in kept.items() if faults})
+    return dataclasses.replace(state, faults={place: faults for place, faults in kept.items() if faults})

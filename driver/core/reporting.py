@@ -17,6 +17,7 @@ from driver.model.health import DeviceHealth, Severity
 MAX_MESSAGE: Final = 1024
 """Bytes of a message (DeviceHealth.message in the dra-health API)."""
 _UNWATCHED: Final = "the device answers; faults of this vendor's hardware are not watched"
+_DEAF: Final = "the device answers; whether it has faults is not known now"
 _UNANSWERED: Final = "the vendor's driver does not answer"
 _GONE: Final = "the device is no longer found on this node"
 
@@ -41,6 +42,8 @@ def _describe(entry: Entry, health: HealthState | None) -> DeviceHealth:
     if health is None:
         return DeviceHealth(entry.name, None, _UNWATCHED)
     faults = find_faults(health, entry.accelerator.pci_address, entry.partition.uuid if entry.partition else None)
+    if health.deaf and not faults:
+        return DeviceHealth(entry.name, None, _cut(f"{_DEAF}: {health.deaf}"))
     severity = faults[0].severity if faults else Severity.HEALTHY
     return DeviceHealth(entry.name, severity, _cut("; ".join(_say(fault) for fault in faults)))
 

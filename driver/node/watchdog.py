@@ -6,6 +6,7 @@ Only this class writes it. A vendor whose event stream fails is listened to agai
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import time
@@ -42,6 +43,7 @@ class Watchdog:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._early: list[HealthEvent] | None = []
+        self._since: float | None = None
         self._threads = (
             threading.Thread(target=self._listen, name="health", daemon=True),
             threading.Thread(target=self._settle, name="health-settling", daemon=True),
@@ -69,7 +71,9 @@ class Watchdog:
         restored = health.restore(published, snapshot)
         with self._lock:
             early, self._early = self._early or [], None
-        self._replace(lambda _: functools.reduce(health.fold, early, restored))
+        self._replace(
+            lambda before: dataclasses.replace(functools.reduce(health.fold, early, restored), deaf=before.deaf)
+        )
 
     def look(self, snapshot: Snapshot) -> HealthState:
         """Return the health of this hardware, without the faults of partitions that are gone. Tells nobody."""
@@ -99,14 +103,29 @@ class Watchdog:
 
     def _listen(self) -> None:
         while not self._stop.is_set():
+            self._since = self._clock()
             try:
                 for event in self._vendor.watch_health(self._stop.is_set):
                     self.fold(event)
             except Exception as error:  # noqa: BLE001 - whatever a vendor raises, the others' devices are still served
-                self._emit(HealthUnavailable(str(error)))
+                self._since = None
+                self._go_deaf(str(error))
             self._stop.wait(PAUSE_SECONDS)
+
+    def _go_deaf(self, reason: str) -> None:
+        """Say that faults are not heard, once for each reason as long as it lasts."""
+        reason = reason or "its event stream failed"
+        if self.health.deaf != reason:
+            self._emit(HealthUnavailable(reason))
+            self._replace(lambda before: dataclasses.replace(before, deaf=reason))
+
+    def hear(self) -> None:
+        """Take it that faults are heard again, once listening has gone well for a while."""
+        if self._since is not None and self._clock() - self._since >= PAUSE_SECONDS:
+            self._replace(lambda before: dataclasses.replace(before, deaf=""))
 
     def _settle(self) -> None:
         while not self._stop.wait(_TICK_SECONDS):
+            self.hear()
             if health.next_settling(self.health) is not None:
                 self.settle()

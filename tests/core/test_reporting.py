@@ -117,3 +117,11 @@ def test_messages_keep_the_limit_and_their_beginning(text: str) -> None:
     assert len(said.encode()) <= MAX_MESSAGE
     assert said == whole or (said.endswith("...") and whole.startswith(said.removesuffix("...")))
     assert (said == whole) == (len(whole.encode()) <= MAX_MESSAGE)
+
+
+def test_a_device_is_not_called_good_while_nobody_listens_and_a_known_fault_is_still_told() -> None:
+    deaf = HealthState(deaf="/dev/kmsg cannot be read")
+    sick, well = report(inventories.build(WHOLE), fold(deaf, event("xid-79", Severity.UNHEALTHY)), ())
+    assert sick.severity is Severity.UNHEALTHY
+    assert well.severity is None
+    assert well.message == "the device answers; whether it has faults is not known now: /dev/kmsg cannot be read"

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from driver.core import health
+from driver.core.health import HealthState
 from driver.model.devices import Snapshot
 from driver.model.health import HealthEvent, Severity
 from driver.model.occurrences import HealthReported, HealthUnavailable, Occurrence
 from driver.model.slices import Device, DeviceAttribute, DeviceTaint
-from driver.node.watchdog import Watchdog
+from driver.node.watchdog import PAUSE_SECONDS, Watchdog
 from tests.fakes.hardware import accelerator, partition, snapshot
 
 ADDRESS = "0000:1a:00.0"
@@ -104,6 +105,39 @@ def test_peer_defect_08_a_failing_event_source_is_no_busy_loop() -> None:
     world.watchdog.stop()
     assert world.reporter.calls == 1
     assert world.heard == [HealthUnavailable("device lost")]
+
+
+def test_health_is_not_known_while_the_event_source_fails() -> None:
+    world = World(Reporter(fails=True))
+    world.watchdog.start()
+    assert world.reporter.delivered.wait(10)
+    world.watchdog.stop()
+    assert world.watchdog.health.deaf == "device lost"
+    assert world.changes == 1
+    world.watchdog.hear()
+    assert world.watchdog.health.deaf == "device lost", "it is not listening"
+
+
+def test_health_is_known_again_when_listening_has_gone_well_for_a_while() -> None:
+    world = World()
+    world.watchdog.start()
+    assert world.reporter.delivered.wait(10)
+    world.watchdog.stop()
+    world.watchdog.health = HealthState(deaf="device lost")
+    world.now += PAUSE_SECONDS - 1
+    world.watchdog.hear()
+    assert world.watchdog.health.deaf == "device lost"
+    world.now += 1
+    world.watchdog.hear()
+    assert world.watchdog.health.deaf == ""
+
+
+def test_what_is_known_of_faults_is_kept_while_nobody_listens() -> None:
+    world = World()
+    world.watchdog.health = HealthState(deaf="device lost")
+    world.watchdog.fold(event())
+    world.watchdog.restore([], EMPTY)
+    assert (world.severity(), world.watchdog.health.deaf) == (Severity.UNHEALTHY, "device lost")
 
 
 def test_a_published_fault_outlives_a_restart() -> None:

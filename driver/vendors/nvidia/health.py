@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from driver.model.errors import DriverError, Unavailable
+from driver.model.errors import DriverError
 from driver.model.health import HealthEvent, Severity
 from driver.vendors.nvidia import xids
 from driver.vendors.nvidia.kernel_log import KernelLog
@@ -27,8 +27,6 @@ from driver.vendors.nvidia.xids import Xid
 
 READ_SECONDS: Final = 0.5
 """How long the log is waited for before `stopped` is asked again."""
-PATIENCE: Final = 120
-"""Looks for a log that is not there before that is told: a minute."""
 REPEAT_SECONDS: Final = 60.0
 """A fault that is said again and again is told this often."""
 _LONGEST: Final = 200
@@ -61,7 +59,6 @@ class Place:
     memory: Path
     life: Callable[[], str]
     find_parts: FindParts
-    pause: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
 
 
@@ -73,22 +70,13 @@ class Listener:
         self._told: dict[_Known, float] = {}
 
     def listen(self, stopped: Callable[[], bool]) -> Iterator[HealthEvent]:
-        """Yield events until `stopped()`. Raises `Unavailable` once in a while if there is no log to read."""
-        for _ in range(PATIENCE):
-            if stopped():
-                return
-            yield from self._recover()
-            try:
-                with self._place.log.follow() as stream:
-                    while not stopped():
-                        for message in stream.read(READ_SECONDS):
-                            yield from self._heed(message)
-                        yield from self._recover()
-                    return
-            except Unavailable as error:
-                reason = error
-            self._place.pause(READ_SECONDS)
-        raise reason
+        """Yield events until `stopped()`. Raises `Unavailable` if there is no log to read."""
+        yield from self._recover()
+        with self._place.log.follow() as stream:
+            while not stopped():
+                for message in stream.read(READ_SECONDS):
+                    yield from self._heed(message)
+                yield from self._recover()
 
     def _heed(self, message: str) -> Iterator[HealthEvent]:
         xid = xids.parse(message)

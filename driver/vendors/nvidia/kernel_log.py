@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import select
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -63,8 +64,8 @@ class Stream:
             if error.errno in _PASSING:
                 return []
             raise Unavailable(f"{self._path} cannot be read any more: {error.strerror}") from error
-        if not content:
-            raise Unavailable(f"{self._path} has ended")
+        if not content:  # a plain file in place of the device is ready at any time
+            time.sleep(seconds)
         *lines, self._rest = (self._rest + content).split(b"\n")
         return [message for message in map(parse_record, lines) if message]
 

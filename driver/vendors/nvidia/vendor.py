@@ -95,7 +95,6 @@ class Nvidia:
                 memory=Path(roots.state_root) / _NAME / "faults.json",
                 life=lambda: health.read_life(roots.sys_root, roots.proc_root),
                 find_parts=self._find_parts,
-                pause=pause,
             )
         )
         self._sharer = Sharer(self._session, service, runner)

@@ -96,7 +96,7 @@ class Tree:
         """Load the kernel modules: numbers, nodes, GPUs bound."""
         (self.proc / "devices").write_text(MAJORS)
         self._module_version()
-        for name in CONTROL:
+        for name in (*CONTROL, "kmsg"):
             (self.dev / "dev" / name).touch()
         self.sync()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from driver.model.errors import Unavailable
-from driver.vendors.nvidia.kernel_log import KernelLog, parse_record
+from driver.vendors.nvidia.kernel_log import KernelLog, Stream, parse_record
 
 
 @pytest.fixture
@@ -58,14 +58,26 @@ def test_what_was_said_before_is_not_heard(tmp_path: Path) -> None:
         assert stream.read(1) == ["new"]
 
 
-def test_a_log_that_ends_is_told(path: Path) -> None:
-    writer = os.open(path, os.O_RDWR)
+def test_a_plain_file_is_waited_for_too(tmp_path: Path) -> None:
+    """It is ready at any time: without a pause that would be a busy loop."""
+    path = tmp_path / "kmsg"
+    path.touch()
+    with KernelLog(str(path)).follow() as stream:
+        assert [stream.read(0.01) for _ in range(3)] == [[], [], []]
+
+
+def test_a_log_that_breaks_off_is_told(path: Path, writer: int) -> None:
     with KernelLog(str(path)).follow() as stream:
         os.write(writer, b"4,1,1,-;last\n")
-        os.close(writer)
+        broken = Stream(str(path), writer_only(path))
         assert stream.read(1) == ["last"]
-        with pytest.raises(Unavailable, match="has ended"):
-            stream.read(1)
+        with pytest.raises(Unavailable, match="cannot be read any more: Bad file descriptor"):
+            broken.read(1)
+
+
+def writer_only(path: Path) -> int:
+    """Return a file that select() finds ready and that cannot be read."""
+    return os.open(path.with_name("plain"), os.O_WRONLY | os.O_CREAT)
 
 
 def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
