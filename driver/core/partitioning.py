@@ -65,13 +65,15 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
     kept = [Part(_describe(accelerator, part), part, {}) for part in ours]
     if offer.mode is not Mode.OFF:
         kept += [Part(part, part, {}) for part in foreign]
-    reason = "" if kept or not accelerator.partitioned else _explain_empty(offer.mode)
+    reasons = [] if kept or not accelerator.partitioned else [*_fail(accelerator, _explain_empty(offer.mode))]
+    if offer.mode is Mode.DYNAMIC and accelerator.partition_fault is not None:
+        reasons += _fail(accelerator, f"it cannot be partitioned: {accelerator.partition_fault}", PARTITIONS)
     return Division(
         accelerator,
         whole=not accelerator.partitioned,
         parts=tuple(kept),
         counters=counting.total(accelerator),
-        omitted=tuple(_fail(accelerator, reason)) if reason else (),
+        omitted=tuple(reasons),
     )
 
 

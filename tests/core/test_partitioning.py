@@ -96,6 +96,15 @@ def test_a_device_without_profiles_is_whole_in_every_mode() -> None:
         assert (division.whole, division.parts, division.omitted) == (True, (), ())
 
 
+def test_a_device_whose_shapes_its_vendor_cannot_tell_says_so_in_dynamic_mode() -> None:
+    """As without the permission to ask for them. In the other modes nobody wanted to know."""
+    device = dataclasses.replace(accelerator(), partition_fault="insufficient permissions")
+    division = divide(device, DYNAMIC)
+    assert division.whole
+    assert said(division) == [("partitions", "it cannot be partitioned: insufficient permissions")]
+    assert divide(device, Offer(Mode.STATIC)).omitted == ()
+
+
 def test_a_partition_of_ours_is_offered_as_before_it_was_made() -> None:
     before = divide(h100(), DYNAMIC)
     device = carve(h100(), ("2g.20gb", 2))

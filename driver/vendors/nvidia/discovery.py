@@ -147,7 +147,7 @@ def _possible(
     except DriverError as error:
         if isinstance(error, nvml.DeviceFault) and error.lost:
             raise
-        return (), f"it cannot be partitioned: {error}"
+        return (), str(error)
     refusal = machine.remembered.refusal(address, on=current)
     return profiles, modes.find_fault(device, (current, pending), optional(device.compute_capability), refusal)
 

@@ -141,7 +141,7 @@ def test_a_gpu_lost_on_any_call_is_one_failure(rig: Rig) -> None:
 @pytest.mark.parametrize("code", [UNKNOWN, NOT_SUPPORTED, pynvml.NVML_ERROR_TIMEOUT, pynvml.NVML_ERROR_NO_PERMISSION])
 def test_an_optional_fact_that_fails_is_missing_and_nothing_else(rig: Rig, code: int) -> None:
     gpu = rig.node.gpus[0]
-    nameless = "it cannot be partitioned: NVML tells no profiles of GPU instances"
+    nameless = "NVML tells no profiles of GPU instances"
     optional = {
         "nvmlDeviceGetMemoryInfo": {"memory_bytes": None, "profiles": (), "partition_fault": nameless},
         "nvmlDeviceGetNumGpuCores": {"multiprocessors": None},
