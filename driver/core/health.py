@@ -22,7 +22,7 @@ from typing import Final
 from driver.model import vocabulary
 from driver.model.devices import Snapshot
 from driver.model.health import HealthEvent, Severity
-from driver.model.slices import Device, DeviceTaint
+from driver.model.slices import Device, DeviceAttribute, DeviceTaint
 
 RECOVERY_SECONDS: Final = 60.0
 """How long a fault has to stay away. A link that flaps more often than this stays tainted instead of flapping too."""
@@ -135,10 +135,15 @@ def restore(published: Iterable[Device], snapshot: Snapshot) -> HealthState:
     now_there = {device.pci_address: device.uuid for device in snapshot.accelerators}
     devices = [device for device in published if not _was_replaced(device, now_there)]
     state = HealthState()
+    made: dict[tuple[str, str, int | None], str | None] = {
+        (accelerator.pci_address, part.profile, part.placement): part.uuid
+        for accelerator in snapshot.accelerators
+        for part in accelerator.partitions
+    }
     for device in devices:
         for taint in device.taints:
             if taint.key in _SEVERITIES:
-                state = fold(state, _to_event(device, taint, devices))
+                state = fold(state, _to_event(device, taint, devices, made))
     return state
 
 
@@ -147,17 +152,26 @@ def to_label(text: str) -> str:
     return _NOT_IN_LABEL.sub("-", text)[:_MAX_LABEL].strip("-_.") or "unknown"
 
 
-def _to_event(device: Device, taint: DeviceTaint, devices: Iterable[Device]) -> HealthEvent:
+def _to_event(
+    device: Device,
+    taint: DeviceTaint,
+    devices: Iterable[Device],
+    made: Mapping[tuple[str, str, int | None], str | None],
+) -> HealthEvent:
+    """Return the event that a taint tells of. Partitions that are made on demand are known by their place."""
     parent = _text(device, vocabulary.PARENT_UUID)
     siblings = [other for other in devices if parent and _text(other, vocabulary.PARENT_UUID) == parent]
     shared = len(siblings) > 1 and all(_carries(other, taint) for other in siblings)
+    placement = device.attributes.get(vocabulary.PLACEMENT, DeviceAttribute()).int_
+    place = (_text(device, vocabulary.PCI_BUS_ID), _text(device, vocabulary.PROFILE), placement)
+    uuid = _text(device, vocabulary.UUID) or made.get(place) or ""
     return HealthEvent(
         pci_address=_text(device, vocabulary.PCI_BUS_ID),
         cause=taint.value,
         severity=_SEVERITIES[taint.key],
         message="published before the plugin was restarted",
         time=0.0,
-        partition_uuid=_text(device, vocabulary.UUID) if parent and not shared else None,
+        partition_uuid=uuid if parent and not shared else None,
     )
 
 

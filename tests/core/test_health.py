@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from driver.core import health, inventory
 from driver.core.health import HealthState, find_faults, find_severity, fold, list_taints, prune, restore, settle
+from driver.core.offering import Mode, Offer
 from driver.model.health import HealthEvent, Severity
 from tests.fakes.hardware import accelerator, partition, snapshot
+from tests.fakes.partitionable import ADDRESS, DYNAMIC, carve, h100, own
 
 GPU = "0000:1a:00.0"
 QUIET = health.RECOVERY_SECONDS
@@ -224,3 +226,28 @@ def test_only_healthy_events_and_time_lower_the_severity(history: list[HealthEve
     for part in (None, "MIG-a", "MIG-b"):
         assert find_severity(now, last.pci_address, part) >= find_severity(before, last.pci_address, part)
     assert find_severity(now, last.pci_address, last.partition_uuid) >= last.severity
+
+
+def test_faults_of_partitions_that_are_made_on_demand_outlive_a_restart() -> None:
+    """They are published without an identity: where they are tells which of those that exist is meant."""
+    device = carve(h100(), ("1g.10gb", 0), ("1g.10gb", 1))
+    there, offer = snapshot(device), Offer(Mode.DYNAMIC, owned=own(device, ("1g.10gb", 0), ("1g.10gb", 1)))
+    before = after(HealthEvent(ADDRESS, "xid-43", Severity.UNHEALTHY, "stopped", 5.0, partition_uuid="MIG-1g.10gb-1"))
+    result = inventory.build(there, before, offer)
+    again = health.restore([entry.device for entry in result.entries], there)
+    assert health.find_severity(again, ADDRESS, "MIG-1g.10gb-1") is Severity.UNHEALTHY
+    assert health.find_severity(again, ADDRESS, "MIG-1g.10gb-0") is Severity.HEALTHY
+    assert inventory.build(there, again, offer) == result
+    gone = snapshot(h100())
+    again = health.prune(health.restore([entry.device for entry in result.entries], gone), gone)
+    assert not any(entry.device.taints for entry in inventory.build(gone, again, DYNAMIC).entries)
+
+
+def test_peer_defect_08_a_fault_of_a_device_taints_all_that_it_could_be() -> None:
+    result = inventory.build(
+        snapshot(h100()), after(HealthEvent(ADDRESS, "xid-79", Severity.UNHEALTHY, "gone", 5.0)), DYNAMIC
+    )
+    assert len(result.entries) == 26
+    assert all(entry.device.taints for entry in result.entries)
+    again = health.restore([entry.device for entry in result.entries], result.snapshot)
+    assert inventory.build(result.snapshot, again, DYNAMIC) == result

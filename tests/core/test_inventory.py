@@ -379,7 +379,7 @@ def test_shares_are_made_of_every_device_that_can_be_shared() -> None:
     assert all(specification.check(entry.device) == () for entry in result.entries)
 
 
-def test_sixteen_devices_have_their_counters_in_two_slices_and_sixty_four_devices_in_each_other() -> None:
+def test_peer_defect_06_sixteen_devices_have_their_counters_in_two_slices_and_their_devices_in_others() -> None:
     found = machine("hgx-h100-16")
     result = inventory.build(found, None, DYNAMIC)
     laid_out = slicing.layout([entry.device for entry in result.entries], result.counter_sets)
