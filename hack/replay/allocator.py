@@ -1,6 +1,7 @@
 """Recorded allocations (one JSON object a line) against `driver.core.allocator`. Called by tests and `hack/vectors`.
 
-A vector holds what the structured allocator of Kubernetes did with a scenario. Quantities are compared by value, share
+A vector holds what the structured allocator of Kubernetes did with a scenario. Its slices are given, or the name of a
+machine whose slices they are. Quantities are compared by value, share
 ids not at all, lists in order. Where upstream has a known defect the answer without it is the right one; that is
 decided once for each defect, in `docs/allocator.md`.
 """
@@ -11,6 +12,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +30,7 @@ from driver.model.wanted import Claim
 
 Json = dict[str, Any]  # recorded documents; typed where they are decoded
 _Kind = TypeVar("_Kind")
+MACHINES: Final = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "machines"
 REPAIRED: Final = frozenset(
     {"counter-leak", "multi-alloc-counter-rollback", "distinct-per-request", "counter-pool-name-key"}
 )
@@ -58,6 +61,14 @@ def read(path: Path) -> Iterator[Json]:
             yield json.loads(line)
 
 
+@cache
+def read_machine(name: str) -> tuple[PublishedSlice, ...]:
+    """Return the slices of a machine in tests/vectors/machines, which several vectors are about."""
+    return msgspec.json.decode(
+        gzip.decompress((MACHINES / f"{name}.json.gz").read_bytes()), type=tuple[PublishedSlice, ...]
+    )
+
+
 def wanted_answer(vector: Json) -> Answer:
     """Return the right answer of a vector."""
     quirks = set(vector.get("quirks") or ())
@@ -84,9 +95,10 @@ def read_scenario(vector: Json) -> Scenario:
     for claim in scenario["claims"] or ():
         _write_out(claim)
     classes = decode(scenario["classes"] or [], list[DeviceClass])
+    slices = scenario["slices"] or []
     return Scenario(
         NodeView(scenario["node"]["name"], scenario["node"].get("labels") or {}),
-        decode(scenario["slices"] or [], list[PublishedSlice]),
+        list(read_machine(slices)) if isinstance(slices, str) else decode(slices, list[PublishedSlice]),
         {each.metadata.name: each for each in classes},
         decode(scenario["claims"] or [], list[Claim]),
         decode(scenario["allocated"] or [], list[Claim]),
