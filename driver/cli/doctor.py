@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from driver.cli.checks.cluster import Cluster
+from driver.cli.checks.daemons import Daemons
 from driver.cli.checks.findings import Check, Finding, Level, examine
 from driver.cli.checks.folders import Folders
 from driver.cli.checks.hardware import Hardware
@@ -33,6 +34,7 @@ OPTIONS: Final = (
     "kubelet_plugins_dir",
     "kubelet_registry_dir",
     "state_dir",
+    "daemon_cgroup",
     "allocation_authority",
     "partitions",
     "partition_profiles",
@@ -56,7 +58,8 @@ def command(context: click.Context, settings: Settings, output: str) -> None:
     Exit codes: 0 nothing failed; 1 something failed; 2 an option is wrong.
     """
     cluster = Cluster(settings, os.environ)
-    checks = [*Hardware(settings).list_checks(), *Folders(settings).list_checks(), *cluster.list_checks()]
+    node = (Hardware(settings), Folders(settings), Daemons(settings))
+    checks = [check for each in (*node, cluster) for check in each.list_checks()]
     try:
         report = _print_json(checks) if output == "json" else _print_text(checks)
     finally:
