@@ -39,12 +39,12 @@ class Partitions:
     begun: Path
 
     def show(self, snapshot: Snapshot, chips: Mapping[str, Chip]) -> Snapshot:
-        """Return a snapshot of the node file with what is on the accelerators now."""
+        """Return a snapshot of the node file with what is on the accelerators now. Raises `Unavailable`."""
         accelerators: list[Accelerator] = []
         failures = list(snapshot.failures)
         for accelerator in snapshot.accelerators:
             chip = chips.get(accelerator.pci_address)
-            layout = None if chip is None else self.instances.look(chip)
+            layout = None if chip is None else self._look(chip)
             accelerators.append(accelerator if layout is None else _show(accelerator, layout))
             failures += () if layout is None else _list_halves(accelerator, layout)
         return replace(snapshot, accelerators=tuple(accelerators), failures=tuple(failures))
@@ -62,7 +62,7 @@ class Partitions:
             raise Unsupported(f"{target.name}: {address} is not there or cannot be partitioned")
         if chip is None:
             return ()
-        layout = self.instances.look(chip)
+        layout = self._look(chip)
         if layout.fault is not None and layout.partitioned != (part is not None):
             state = "in partition mode" if layout.partitioned else "not in partition mode"
             raise Unsupported(f"{target.name}: {address} is {state}, and {layout.fault}")
@@ -140,7 +140,7 @@ class Partitions:
             if step.name == PARTITION and step.arguments == place and "uuid" in step.facts:
                 return step.facts["uuid"]
         if target.admin_access and address in chips:
-            for each in self.instances.look(chips[address]).instances:
+            for each in self._look(chips[address]).instances:
                 if (each.profile.name, each.placement) == (part.profile, part.placement) and each.uuid is not None:
                     return each.uuid
         raise Unavailable(f"{target.name} does not exist: {part.profile} at {part.placement} of {address}")
@@ -154,6 +154,12 @@ class Partitions:
             self._file(step).unlink(missing_ok=True)
             raise StepRefused(step.name, f"{step.arguments['pciAddress']}: {error}") from error
         return Instance(number, profile, placement, None)
+
+    def _look(self, chip: Chip) -> Layout:
+        try:
+            return self.instances.look(chip)
+        except OSError as error:
+            raise Unavailable(f"{error.filename} cannot be read: {error.strerror}") from error
 
     def _find_own(self, step: Step, layout: Layout) -> Instance | None:
         """Return the instance that a step has made or begun to make."""

@@ -12,7 +12,7 @@ import pytest
 from driver import vendors
 from driver.contract import Target
 from driver.model.devices import Partition, Profile
-from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unsupported
+from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unavailable, Unsupported
 from driver.model.prepared import PARTITION, Step
 from driver.vendors.simulated.instances import Gpu
 from driver.vendors.simulated.vendor import Simulated
@@ -348,3 +348,12 @@ def test_every_place_of_a_device_can_be_had(site: Site) -> None:
             assert [step.name for step in done if "uuid" in step.facts] == [PARTITION]
             undo(vendor, done)
     assert site.list_partitions() == []
+
+
+def test_a_state_that_cannot_be_read_is_no_empty_device(site: Site) -> None:
+    run(site.create(), site.create().plan([site.aim()]))
+    (folder,) = (site.folder / "state" / "simulated" / "instances").iterdir()
+    folder.rename(folder.with_name("away"))
+    folder.write_text("in the way")
+    with pytest.raises(Unavailable, match=r"0000-1b-00\.0/lock cannot be read: Not a directory"):
+        site.create().snapshot()
