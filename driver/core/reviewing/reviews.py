@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from driver.core import suggesting
-from driver.core.reviewing import opaques, selecting
+from driver.core.reviewing import amounts, opaques, selecting
 from driver.core.reviewing.findings import Finding, warn
 from driver.core.reviewing.selecting import Stage
 from driver.core.reviewing.subjects import CLASS, Subject, Wish
-from driver.model.vocabulary import DOMAIN, MEMORY, SHARE
-
-SHARED_CLASS: Final = f"shared.{DOMAIN}"
-"""Class of devices that several claims may have at once."""
 
 
 def review(subject: Subject, driver: str, stage: Stage) -> tuple[Finding, ...]:
@@ -24,7 +19,7 @@ def review(subject: Subject, driver: str, stage: Stage) -> tuple[Finding, ...]:
     for wish in subject.wishes:
         found += selecting.review_wish(wish, stage)
         found += _review_class_name(wish, stage)
-        found += _review_shares(wish)
+        found += amounts.review_amounts(wish)
     found += _review_types(subject, driver, stage)
     return tuple(sorted(found, key=lambda each: each.is_warning))
 
@@ -37,19 +32,6 @@ def _review_class_name(wish: Wish, stage: Stage) -> Iterator[Finding]:
     nearest = suggesting.find_nearest(name, sorted(stage.classes))
     hint = f" ({nearest} was probably meant)" if nearest else ""
     yield warn(f"{wish.path}.deviceClassName", f"there is no DeviceClass {name} now{hint}")
-
-
-def _review_shares(wish: Wish) -> Iterator[Finding]:
-    """Warn of a share without a size: what is not asked for is all of it."""
-    if wish.request.device_class_name != SHARED_CLASS:
-        return
-    asked = wish.request.capacity.requests if wish.request.capacity is not None else {}
-    missing = [name for name in (SHARE, MEMORY) if name not in asked]
-    if missing:
-        text = (
-            f"without {' and '.join(missing)} this takes all that a device has of it, and nobody else can use the rest"
-        )
-        yield warn(f"{wish.path}.capacity.requests", text)
 
 
 def _review_types(subject: Subject, driver: str, stage: Stage) -> Iterator[Finding]:

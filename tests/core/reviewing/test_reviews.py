@@ -196,12 +196,52 @@ def test_a_class_that_does_not_exist_is_warned_of_where_all_are_known() -> None:
     ],
 )
 def test_a_share_without_a_size_is_all_of_it(asked: dict[str, str], missing: str) -> None:
-    found = review(claim(exactly("shared.accel-dra.dev", capacity={"requests": asked})))
+    everything = review(claim(exactly("shared.accel-dra.dev", capacity={"requests": asked})))
+    found = [each for each in everything if each.path.endswith("requests")]
     assert bool(found) is bool(missing)
     for warning in found:
         assert warning.is_warning
         assert warning.path == "spec.devices.requests[0].exactly.capacity.requests"
         assert missing in warning.text
+
+
+@pytest.mark.parametrize("class_name", ["shared.accel-dra.dev", "gpu.accel-dra.dev", "partition.accel-dra.dev"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("memory", "no device has this capacity (accel-dra.dev/memory was probably meant), so none can be allocated"),
+        ("accel-dra.dev/memroy", "(accel-dra.dev/memory was probably meant)"),
+        ("accel-dra.dev/flux", "no device has this capacity, so none"),
+        ("acme.example/lanes", ""),
+        ("accel-dra.dev/multiprocessors", ""),
+    ],
+)
+def test_a_capacity_that_no_device_has_is_told_with_the_one_that_was_meant(
+    class_name: str, name: str, text: str
+) -> None:
+    asked = {"accel-dra.dev/share": "25", "accel-dra.dev/memory": "10Gi", name: "1"}
+    found = review(claim(exactly(class_name, capacity={"requests": asked})))
+    assert [each.path for each in found] == (
+        [f"spec.devices.requests[0].exactly.capacity.requests[{name}]"] if text else []
+    )
+    assert all(each.is_warning and text in each.text for each in found)
+
+
+@pytest.mark.parametrize(
+    ("more", "share", "field"),
+    [
+        ({"count": 1}, "100", ""),
+        ({"count": 2}, "25", "count"),
+        ({"allocationMode": "All"}, "25", "allocationMode"),
+        ({}, "101", "capacity.requests[accel-dra.dev/share]"),
+        ({}, "100500m", "capacity.requests[accel-dra.dev/share]"),
+    ],
+)
+def test_shares_that_no_node_gives_are_warned_of(more: dict[str, Any], share: str, field: str) -> None:
+    asked = {"accel-dra.dev/share": share, "accel-dra.dev/memory": "10Gi"}
+    found = review(claim(exactly("shared.accel-dra.dev", capacity={"requests": asked}, **more)))
+    assert [each.path for each in found] == ([f"spec.devices.requests[0].exactly.{field}"] if field else [])
+    assert all(each.is_warning for each in found)
 
 
 def config(driver: str = DRIVER, **content: Any) -> dict[str, Any]:
