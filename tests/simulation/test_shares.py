@@ -191,7 +191,7 @@ def test_our_controller_packs_shares_too() -> None:
     with Cluster([fenced], dataclasses.replace(FAST, controllers=1)) as cluster:
         cluster.wait_ready()
         e2e = E2E(cluster)
-        e2e.template("third", ask("14Gi", 33) | {"deviceClassName": "topology.accel-dra.dev"})
+        e2e.template("third", {**ask("14Gi", 33), "deviceClassName": "topology.accel-dra.dev"})
         for name in ("a", "b", "c", "d"):
             e2e.pod(name, "third")
         given = [results(e2e, cluster.wait_running(name))[0] for name in ("a", "b", "c", "d")]
