@@ -42,6 +42,7 @@ class Patience:
 
 def launch(daemon: Daemon, place: Place) -> Process:
     """Start the process. The place's lock is held and nothing of an earlier process runs. Raises `StepFailed`."""
+    _refuse_old_kernel(place)
     place.announce()
     log = place.log.open()
     try:
@@ -67,6 +68,16 @@ def launch(daemon: Daemon, place: Place) -> Process:
     if processes.is_running(process):
         place.cgroup.enter(place.name, process.pid)
     return process
+
+
+def _refuse_old_kernel(place: Place) -> None:
+    """Raise `StepFailed` where a process cannot be followed: what cannot be ended must not be started."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise place.failure(
+            f"this kernel cannot follow processes (pidfd_open: {error.strerror}); Linux 5.3 can"
+        ) from error
 
 
 def end(place: Place, patience: Patience, ask: Callable[[], None] | None = None) -> bool:

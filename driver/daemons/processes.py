@@ -78,10 +78,12 @@ def find(leader: Process | None, mark: str) -> list[Process]:
     """Return what runs of a daemon: `leader`, its session and descendants, and everything that carries its mark."""
     stats = {pid: stat for pid in _list() if (stat := _read_stat(pid)) and stat.state not in _GONE}
     family = _family(leader, stats) if leader and is_running(leader) else set[int]()
+    # Nothing of it is older than itself, which spares looking at most of a machine.
+    since = leader.start if leader else 0
     return [
         Process(pid, stat.start)
         for pid, stat in stats.items()
-        if pid != os.getpid() and (pid in family or _has_mark(pid, mark))
+        if pid != os.getpid() and (pid in family or (stat.start >= since and _has_mark(pid, mark)))
     ]
 
 

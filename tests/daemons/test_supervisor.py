@@ -315,6 +315,18 @@ def test_after_the_end_of_the_supervision_daemons_live_and_nothing_is_started(be
     processes.reap(pid)
 
 
+def test_a_kernel_that_cannot_follow_processes_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(
+        StepFailed, match=r"cannot follow processes \(pidfd_open: Function not implemented\); Linux 5\.3"
+    ):
+        bench.supervisor.start(bench.daemon("touch $HERE/up"))
+    assert not bench.file("up").exists()
+
+
 def test_a_root_that_cannot_be_used_is_a_failure_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     supervisor = Supervisor(tmp_path / "file" / "daemons", lambda _: None)

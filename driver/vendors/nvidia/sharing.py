@@ -34,6 +34,8 @@ _VOLTA: Final = (7, 0)
 _PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108 - in the container, where CUDA looks for it by default
 _SHM: Final = "/dev/shm"  # noqa: S108 - in the container
 _MOUNT: Final = ("rw", "nosuid", "nodev", "bind")
+_SMI_SECONDS: Final = 25.0
+"""Without persistence mode the driver begins anew for each program; the kubelet waits for 45."""
 OpenSession = Callable[[], AbstractContextManager[nvml.Session]]
 
 
@@ -166,7 +168,8 @@ class Sharer:
 
     def _set_time_slice(self, uuid: str, value: str) -> None:
         words = ("compute-policy", "--id", uuid, "--set-timeslice", str(INTERVALS[Interval(value)]))
-        self._service.programs.run(TIME_SLICE, self._service.programs.command("nvidia-smi", words))
+        command = self._service.programs.command("nvidia-smi", words)
+        self._service.programs.run(TIME_SLICE, command, seconds=_SMI_SECONDS)
 
 
 def name_group(target: Target) -> str:
