@@ -6,7 +6,7 @@ instance, and ids are given out again; so the UUID decides, and while it is not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driver.model.errors import DriverError, NotFound, StepRefused
@@ -108,13 +108,12 @@ def name_all(device: nvml.Device) -> str:
     return "; ".join(map(str, list_all(device)))
 
 
-def name_users(own: Own) -> str:
-    """Return ` by processes …` for a message, or nothing if they are not told."""
+def list_users(device: nvml.Device) -> str:
+    """Return the processes that compute on a GPU or MIG device for a message; nothing if they are not told."""
     try:
-        users: Sequence[int] = nvml_mig.processes(own.part.device) if own.part else ()
+        return ", ".join(map(str, nvml_mig.processes(device)))
     except DriverError:
-        users = ()
-    return f" by processes {', '.join(map(str, users))}" if users else ""
+        return ""
 
 
 def list_all(device: nvml.Device) -> list[Listed]:

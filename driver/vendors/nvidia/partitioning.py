@@ -183,8 +183,9 @@ class Partitioner:
                 self._patiently(own.part.destroy)
             self._patiently(own.parent.destroy)
         except nvml.InUse as error:
-            users = instances.name_users(own)
-            raise StepFailed(step.name, f"{_gpu(step)}: {instances.read(step)} is in use{users}: {error}") from error
+            users = instances.list_users(own.part.device) if own.part else ""
+            named = f" by processes {users}" if users else ""
+            raise StepFailed(step.name, f"{_gpu(step)}: {instances.read(step)} is in use{named}: {error}") from error
 
     def _patiently(self, action: Callable[[], None], tries: int = TRIES) -> None:
         """Do it, again for a moment while something is in use. Raises `InUse`."""
@@ -206,21 +207,24 @@ class Partitioner:
             self._patiently(lambda: modes.switch(device, on=on), MODE_TRIES)
         except DriverError as error:
             raise self._refusal(device, step, on=on, error=error) from error
-        # The GPU may have been unbound and bound again meanwhile: nothing read before is true any more.
-        minor = session.device_at(address).minor()
+        try:
+            # The GPU may have been unbound and bound again meanwhile: nothing read before is true any more.
+            minor = session.device_at(address).minor()
+        except DriverError as error:
+            raise StepFailed(step.name, f"{_gpu(step)} was switched and does not answer: {error}") from error
         return msgspec.structs.replace(step, facts={**step.facts, "minor": str(minor)})
 
     def _refusal(self, device: nvml.Device, step: Step, *, on: bool, error: DriverError) -> StepFailed:
         """Say why the mode was not switched; and remember if it will not be, so that it is not offered again."""
-        kind = StepRefused if nvml_mig.modes(device) == (not on, not on) else StepFailed
+        kind = StepRefused if _is_in(device, on=not on) else StepFailed
         text = f"{_gpu(step)}: MIG mode cannot be switched {modes.name(on=on)} now"
         if isinstance(error, nvml_mig.NeedsReset):
             why = f"MIG mode takes effect only with a reset of the GPU, or a restart of its virtual machine ({error})"
             self._machine.remembered.refuse(step.arguments["pciAddress"], on=not on, why=why)
             return kind(step.name, f"{text}: {why}")
         if isinstance(error, nvml.InUse):
-            users = nvml_mig.processes(device)
-            named = f"by processes {', '.join(map(str, users))}" if users else "perhaps by a monitoring service"
+            users = instances.list_users(device)
+            named = f"by processes {users}" if users else "perhaps by a monitoring service"
             return kind(step.name, f"{text}: the GPU is in use, {named} ({error})")
         return kind(step.name, f"{text}: {error}")
 
@@ -324,6 +328,14 @@ def _find_profile(device: str, profiles: Sequence[Profile], name: str, placement
     if placement not in profile.placements:
         raise InvalidInput(f"device {device}, placement", placement, ", ".join(map(str, profile.placements)))
     return profile
+
+
+def _is_in(device: nvml.Device, *, on: bool) -> bool:
+    """Whether a GPU is in a mode and will stay in it. One that does not answer is not."""
+    try:
+        return nvml_mig.modes(device) == (on, on)
+    except DriverError:
+        return False
 
 
 def _gpu(step: Step) -> str:

@@ -15,6 +15,7 @@ from driver.model.devices import Accelerator, Partition
 from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unavailable, Unsupported
 from driver.model.prepared import PARTITION, PARTITION_MODE, Step
 from driver.vendors.nvidia.vendor import Nvidia
+from tests.fakes.nvml.calls import Refused
 from tests.fakes.nvml.hardware import FakeGpu, FakeInstance
 from tests.fakes.nvml.tree import capability_minor
 from tests.vendors.machines import Killed
@@ -494,6 +495,45 @@ def test_a_mode_that_is_pending_since_is_told(rig: Rig) -> None:
         vendor.run(steps[0], ())
     assert not isinstance(caught.value, StepRefused), "a mode is pending: it has to be undone"
     assert "which is pending" in (look(vendor).partition_fault or "")
+
+
+def test_a_gpu_that_falls_silent_after_it_was_switched_is_switched_back(rig: Rig) -> None:
+    vendor, before = rig.create(), stand(rig)
+    steps = vendor.plan([aim(look(vendor), "1g.10gb", 0)])
+    rig.library.replaced["nvmlDeviceGetMinorNumber"] = rig.only_once(
+        "nvmlDeviceGetMinorNumber", first=UNKNOWN, then=None
+    )
+    with pytest.raises(StepFailed, match="was switched and does not answer") as caught:
+        vendor.run(steps[0], ())
+    assert not isinstance(caught.value, StepRefused)
+    vendor.undo(steps[0])
+    assert stand(rig) == before
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetMigMode", "nvmlDeviceGetComputeRunningProcesses_v3"])
+def test_questions_that_fail_on_the_way_do_not_hide_why_a_mode_was_not_switched(rig: Rig, call: str) -> None:
+    vendor, before = rig.create(), stand(rig)
+    steps = vendor.plan([aim(look(vendor), "1g.10gb", 0)])
+    rig.node.gpus[0].clients = [4711]
+    if call == "nvmlDeviceGetMigMode":
+        # asked before each of three tries, and once for the reason
+        codes = iter([None, None, None, UNKNOWN])
+        real = rig.library.function(call)
+
+        def answer(*arguments: object) -> bytes | None:
+            code = next(codes, None)
+            if code is not None:
+                raise Refused(code)
+            return real(*arguments)
+
+        rig.library.replaced[call] = answer
+    else:
+        rig.node.gpus[0].errors[call] = UNKNOWN
+    with pytest.raises(StepFailed, match="the GPU is in use"):
+        vendor.run(steps[0], ())
+    rig.node.gpus[0].errors.clear()
+    vendor.undo(steps[0])
+    assert stand(rig) == before
 
 
 @pytest.mark.parametrize("obstacle", ["clients", "needs_reset"])
