@@ -18,6 +18,7 @@ from driver.model import vocabulary
 from driver.model.devices import Entry, Inventory
 from driver.model.health import Severity
 from driver.model.prepared import PreparedDevice
+from driver.model.slices import CounterSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +37,27 @@ def find_rival(wanted: Wanted, held: Iterable[PreparedDevice], inventory: Invent
     `held` is what all other claims hold. Admin access holds nothing.
     """
     address = wanted.entry.accelerator.pci_address
-    there = [each for each in held if not each.admin_access and _is_at(each, address, inventory)]
+    there = [each for each in held if not each.admin_access and naming.is_at(each.device, address)]
     if not there:
         return None
-    state = states.find_state(_find_use(each, address, inventory) for each in there)
+    entries = {entry.name: entry for entry in inventory.entries if entry.accelerator.pci_address == address}
+    state = states.find_state(_find_use(each, address, entries) for each in there)
     if not states.admits(state, _classify(wanted)):
         return next((each for each in there if each.device == wanted.entry.name), there[0])
     same = [each for each in there if each.device == wanted.entry.name]
-    return next((each for each in same if not _is_other_share(each, wanted)), None) or _find_crowd(
-        wanted, [each for each in there if each not in same], inventory
-    )
+    others = [each for each in there if each.device != wanted.entry.name]
+    twice = next((each for each in same if not _is_other_share(each, wanted)), None)
+    return twice or _find_crowd(wanted, others, entries, inventory.counter_sets)
 
 
 def survey(inventory: Inventory, held: Iterable[PreparedDevice], health: HealthState | None = None) -> dict[str, State]:
     """Return the state of each accelerator, by the name of its whole device."""
     there = [each for each in held if not each.admin_access]
+    entries = {entry.name: entry for entry in inventory.entries}
     found: dict[str, State] = {}
     for accelerator in inventory.snapshot.accelerators:
         address = accelerator.pci_address
-        uses = [_find_use(each, address, inventory) for each in there if _is_at(each, address, inventory)]
+        uses = [_find_use(each, address, entries) for each in there if naming.is_at(each.device, address)]
         ill = health is not None and find_severity(health, address, None) is Severity.UNHEALTHY
         found[naming.name_accelerator(accelerator)] = states.find_state(uses, is_failing=ill)
     return found
@@ -76,9 +79,9 @@ def _classify(wanted: Wanted) -> Use:
     return Use.WHOLE if is_alone else Use.SHARE
 
 
-def _find_use(held: PreparedDevice, address: str, inventory: Inventory) -> Use:
+def _find_use(held: PreparedDevice, address: str, entries: Mapping[str, Entry]) -> Use:
     """Return the use of a held device. If it is not offered any more, its name tells what it was a part of."""
-    entry = inventory.find(held.device)
+    entry = entries.get(held.device)
     if entry is not None:
         return _classify(Wanted(entry, held.share_id, held.consumed_capacity))
     if held.device.startswith(f"{vocabulary.TYPE_VFIO}-"):
@@ -88,24 +91,19 @@ def _find_use(held: PreparedDevice, address: str, inventory: Inventory) -> Use:
     return Use.PARTITION
 
 
-def _is_at(held: PreparedDevice, address: str, inventory: Inventory) -> bool:
-    entry = inventory.find(held.device)
-    return naming.is_at(held.device, address) if entry is None else entry.accelerator.pci_address == address
-
-
 def _is_other_share(held: PreparedDevice, wanted: Wanted) -> bool:
     return None not in (held.share_id, wanted.share_id) and held.share_id != wanted.share_id
 
 
-def _find_crowd(wanted: Wanted, there: Sequence[PreparedDevice], inventory: Inventory) -> PreparedDevice | None:
+def _find_crowd(
+    wanted: Wanted, others: Sequence[PreparedDevice], entries: Mapping[str, Entry], counter_sets: Iterable[CounterSet]
+) -> PreparedDevice | None:
     """Return a held partition that takes what is missing for another one; shares of one device take it once."""
-    counters = {made.name: counting.read(made.counters) for made in inventory.counter_sets}
     for name, own in _read_draws(wanted.entry):
-        left = counters[name]
-        for each in {each.device: each for each in there}.values():
-            entry = inventory.find(each.device)
-            taken = dict(_read_draws(entry)).get(name, {}) if entry else {}
-            left = counting.subtract(left, taken)
+        left = next(counting.read(made.counters) for made in counter_sets if made.name == name)
+        for each in {each.device: each for each in others}.values():
+            entry = entries.get(each.device)
+            left = counting.subtract(left, dict(_read_draws(entry)).get(name, {}) if entry else {})
             if not counting.fits(own, left):
                 return each
     return None

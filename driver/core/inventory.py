@@ -56,7 +56,8 @@ def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | 
     places, again = _tell_apart(order_devices(divisions, domains), _locate)
     twins = passthrough.decide(snapshot, offer.view, offer.bound) if offer.view else passthrough.Verdict()
     counter_sets = {made.name: made for division in divisions for made in _count(division, twins.offered)}
-    entries = [_draw(_make_entry(place, snapshot, domains, health), place, counter_sets) for place in places]
+    common = {naming.name_accelerator(each): _describe_common(each, snapshot) for each in devices}
+    entries = [_draw(_make_entry(place, common, domains, health), place, counter_sets) for place in places]
     entries += [_make_twin(entry) for entry in entries if _is_whole(entry, twins.offered)]
     omitted = (
         *snapshot.failures,
@@ -72,7 +73,7 @@ def build(snapshot: Snapshot, health: HealthState | None = None, offer: Offer | 
         for each in divisions
         if each.accelerator.pci_address in offer.bound or any(part.takes and part.actual.uuid for part in each.parts)
     )
-    return Inventory(snapshot, shared, omitted, tuple(counter_sets.values()), engaged)
+    return Inventory(snapshot, shared, omitted, tuple(counter_sets[name] for name in sorted(counter_sets)), engaged)
 
 
 def _tell_apart(
@@ -158,10 +159,10 @@ def _share(entry: Entry, offer: Offer) -> Entry:
     return dataclasses.replace(entry, device=shares.offer_shares(entry.device, strategy)) if strategy else entry
 
 
-def _make_entry(place: Place, snapshot: Snapshot, domains: Domains, health: HealthState) -> Entry:
+def _make_entry(place: Place, common: Mapping[str, Attributes], domains: Domains, health: HealthState) -> Entry:
     accelerator, partition = _locate(place)
     own = _describe_partition(accelerator, partition) if partition else _describe_links(accelerator, domains)
-    attributes = {**_describe_common(accelerator, snapshot), **own}
+    attributes = {**common[naming.name_accelerator(accelerator)], **own}
     capacity = _measure(partition or accelerator)
     # One is left for `allocator`, which is added when the device is published (`fencing`).
     attributes |= _take_extras(accelerator.extra, attributes, vocabulary.ENTRIES_PER_DEVICE - len(capacity) - 1)

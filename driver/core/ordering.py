@@ -48,7 +48,8 @@ def _weigh(part: Part, division: Division) -> int:
     if not part.takes:
         return 0
     own = part.published
-    larger = [other.published for other in division.parts if other.takes and _bulk(other.published) > _bulk(own)]
+    bulk = _bulk(own)
+    larger = [other.published for other in division.parts if other.takes and _bulk(other.published) > bulk]
     places = Counter(other.profile for other in larger)
     return sum(_LOSS // places[other.profile] for other in larger if _overlap(other, own))
 
