@@ -50,7 +50,7 @@ from driver.node.modes import Modes
 from driver.node.passing import Passing
 from driver.node.preparer import Outside, Preparer, open_preparer
 from driver.node.publisher import Publisher
-from driver.node.publishing import Place
+from driver.node.publishing import Place, Stock, take_stock
 from driver.node.reporting import Reporter
 from driver.node.scanner import Scanner
 from driver.node.surveying import Survey, Surveyor
@@ -86,6 +86,7 @@ class Plugin:
         self._stopping = stopping or threading.Event()
         self._accepted = threading.Event()
         self._restored = False
+        self._stock: Stock | None = None
         self._metrics = Metrics()
         root = Path(settings.records_root) / "daemons"
         self._daemons = Supervisor(root, self._tell, cgroup=settings.daemon_cgroup)
@@ -206,7 +207,12 @@ class Plugin:
         )
 
     def _wake(self) -> None:
-        self._publisher.wake()
+        """Take a change of the inventory on. That a partition was made changes nothing that is published."""
+        found = self._scanner.inventory
+        stock = take_stock(found) if found else None
+        if stock is None or stock != self._stock:
+            self._stock = stock
+            self._publisher.wake()
         self._health_stream.notify()
 
     def _rebuild(self) -> None:

@@ -23,7 +23,7 @@ from driver.model.devices import Inventory
 from driver.model.errors import Conflict, DriverError, Unavailable
 from driver.model.occurrences import Emit, PublishFailed, WatchFailed
 from driver.model.slices import ResourceSlice
-from driver.node.publishing import Place, Rounds, Stock
+from driver.node.publishing import Place, Rounds, Stock, take_stock
 
 _JOIN: Final = 15.0
 _UNHEARD: Final = 1.0
@@ -173,8 +173,7 @@ class Publisher:
         inventory = self._inventory()
         if inventory is not None:
             self._saw_inventory = True
-            devices = tuple(entry.device for entry in inventory.entries)
-            return Stock(devices, inventory.counter_sets, inventory.engaged)
+            return take_stock(inventory)
         if self._saw_inventory or now - self._started_at >= self._timing.absence:
             return Stock()
         return None

@@ -18,6 +18,7 @@ from driver.core.settling import Instance, Settling
 from driver.core.slicing import Identity, Layout, SlicePlan, Withheld
 from driver.kube.slices import Refused, Written
 from driver.kube.watching import Change, What
+from driver.model.devices import Inventory
 from driver.model.occurrences import (
     AuthorityPublished,
     DevicesWithheld,
@@ -49,6 +50,12 @@ class Stock:
     counter_sets: tuple[CounterSet, ...] = ()
     engaged: frozenset[str] = frozenset()
     """Names of whole devices of which claims have a part, or which a virtual machine has."""
+
+
+def take_stock(inventory: Inventory) -> Stock:
+    """Return what of an inventory is published."""
+    devices = tuple(entry.device for entry in inventory.entries)
+    return Stock(devices, inventory.counter_sets, inventory.engaged)
 
 
 class SliceApi(Protocol):

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 
+from driver import vendors
 from driver.core import inventory, slicing
-from driver.model.devices import Accelerator, Partition, Snapshot
+from driver.core.offering import Mode, Offer
+from driver.model.devices import Accelerator, Inventory, Partition, Snapshot
 from driver.model.objects import ObjectMeta
-from driver.model.slices import Device, ResourceSlice
+from driver.model.slices import ResourceSlice
+from driver.settings import Settings
 from hack.bench.figures import Report, time_calls
 
 SIZES = (1, 8, 16, 64)
 PARTITIONS = 7
+_DYNAMIC = ("hgx-h100", "hgx-h100-16")
 
 
 def measure(report: Report, count: int) -> None:
-    """Measure layout and plan for nodes of 1 to 64 GPUs, and with every GPU cut into seven."""
+    """Measure layout and plan for 1 to 64 GPUs, for each cut into seven, and for all partitions that could be made."""
     for gpus in SIZES:
         for partitions in (0, PARTITIONS):
-            _measure_node(report, gpus, partitions, count)
+            what = f"{gpus} GPUs" + (f" x {partitions} partitions" if partitions else "")
+            _measure_node(report, what, make_snapshot(gpus, partitions), Offer(), count)
+    for node in _DYNAMIC:
+        snapshot = vendors.load("simulated", Settings().roots, {"node": node}).snapshot()
+        _measure_node(report, f"{node}, all that could be made", snapshot, Offer(Mode.DYNAMIC), count)
 
 
-def _measure_node(report: Report, gpus: int, partitions: int, count: int) -> None:
-    snapshot = make_snapshot(gpus, partitions)
-    what = f"{gpus} GPUs" + (f" x {partitions} partitions" if partitions else "")
-    report.add(f"inventory, {what}", "ms", time_calls(lambda: inventory.build(snapshot), count))
-    devices = [entry.device for entry in inventory.build(snapshot).entries]
+def _measure_node(report: Report, what: str, snapshot: Snapshot, offer: Offer, count: int) -> None:
+    report.add(f"inventory, {what}", "ms", time_calls(lambda: inventory.build(snapshot, None, offer), count))
+    found = inventory.build(snapshot, None, offer)
     identity = slicing.Identity("gpu.accel-dra.dev", "node-1", "uid-1", "node-1", {})
-    report.add(f"slices, first plan, {what}", "ms", time_calls(lambda: _plan(identity, devices, ()), count))
-    published = tuple(store(wanted, index) for index, wanted in enumerate(_plan(identity, devices, ()).create))
-    report.add(f"slices, nothing changed, {what}", "ms", time_calls(lambda: _plan(identity, devices, published), count))
+    report.add(f"slices, first plan, {what}", "ms", time_calls(lambda: _plan(identity, found, ()), count))
+    published = tuple(store(wanted, index) for index, wanted in enumerate(_plan(identity, found, ()).create))
+    report.add(f"slices, nothing changed, {what}", "ms", time_calls(lambda: _plan(identity, found, published), count))
 
 
-def _plan(identity: slicing.Identity, devices: list[Device], published: tuple[ResourceSlice, ...]) -> slicing.SlicePlan:
-    return slicing.plan(identity, slicing.layout(devices).contents, published)
+def _plan(identity: slicing.Identity, found: Inventory, published: tuple[ResourceSlice, ...]) -> slicing.SlicePlan:
+    devices = [entry.device for entry in found.entries]
+    return slicing.plan(identity, slicing.layout(devices, found.counter_sets).contents, published)
 
 
 def store(wanted: ResourceSlice, index: int) -> ResourceSlice:

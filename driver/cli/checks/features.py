@@ -35,9 +35,10 @@ _DEVICES: Final[Json] = {
 }
 _SETS: Final[Json] = {"sharedCounters": [{"name": "probe", "counters": _COUNTERS}]}
 
+_COUNTING: Final = "DRAPartitionableDevices"
 _FIELDS: Final = (
     ("taints", "DRADeviceTaints", "a device that turns unhealthy is withdrawn instead of tainted"),
-    ("consumesCounters", "DRAPartitionableDevices", "partitions cannot be offered before they exist"),
+    ("consumesCounters", _COUNTING, "partitions cannot be offered before they exist, nor devices to virtual machines"),
     ("allowMultipleAllocations", "DRAConsumableCapacity", "a device cannot be shared between claims"),
 )
 """Field of a device, the feature gate that it belongs to, and what is missing without it."""
@@ -62,6 +63,7 @@ def try_features(
     try:
         devices = _try(client, driver, node, _DEVICES).spec.devices
         sets = _try(client, driver, node, _SETS).spec.shared_counters
+        is_old = bool(sets) and _takes_old_layout(client, driver, node)
     except Forbidden as error:
         yield warning(f"features were not tried: {error}", "see permissions above")
         return
@@ -70,17 +72,31 @@ def try_features(
         yield warning(f"the server refuses a slice that has every feature: {error}", advice)
         return
     kept = devices[0] if devices else {}
-    if not sets:
+    if not sets or is_old:
         kept = {name: value for name, value in kept.items() if name != "consumesCounters"}
     lost = [(gate, effect) for field, gate, effect in _FIELDS if field not in kept]
     for gate, effect in lost:
         advice = f"on by default from Kubernetes 1.36 on; before, set the feature gate {gate} of kube-apiserver"
-        yield warning(f"{gate} is off: {effect}", advice)
+        if is_old and gate == _COUNTING:
+            yield warning(
+                f"{gate} is that of Kubernetes 1.34, with another layout: {effect}", "upgrade to 1.35 or later"
+            )
+        else:
+            yield warning(f"{gate} is off: {effect}", advice)
     if authority is Authority.CONTROLLER and "taints" not in kept:
         text = "allocation-authority controller has no effect: without taints kube-scheduler allocates these devices"
         yield warning(text, "turn on DRADeviceTaints, or set allocation-authority to scheduler")
     if len(lost) < len(_FIELDS):
         yield ok(f"the server keeps {', '.join(field for field, _, _ in _FIELDS if field in kept)}")
+
+
+def _takes_old_layout(client: Client, driver: str, node: str) -> bool:
+    """Say whether the server takes counters beside devices, as 1.34 alone does (KEP-4815)."""
+    try:
+        _try(client, driver, node, {**_DEVICES, **_SETS})
+    except Rejected:
+        return False
+    return True
 
 
 def try_policy(client: Client, driver: str, node: str) -> Iterator[Finding]:

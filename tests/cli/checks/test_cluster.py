@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,6 +245,17 @@ def test_a_server_that_drops_fields(minor: int) -> None:
         "DRAConsumableCapacity",
     ]
     assert all("1.36" in finding.advice for finding in found)
+
+
+def test_counters_of_1_34_are_of_no_use_to_us() -> None:
+    gates = dataclasses.replace(gates_of(34), partitionable_devices=True, device_taints=True, consumable_capacity=True)
+    with ApiServer(gates=gates) as old:
+        client = Client(Access(server=old.url))
+        lacks, keeps = features.try_features(client, DRIVER, "node-a")
+        client.close()
+    assert lacks.text.startswith("DRAPartitionableDevices is that of Kubernetes 1.34, with another layout: ")
+    assert (lacks.level, lacks.advice) == (Level.WARNING, "upgrade to 1.35 or later")
+    assert keeps.text == "the server keeps taints, allowMultipleAllocations"
 
 
 def test_an_authority_that_the_server_does_not_allow_is_warned_of(client: Client) -> None:
