@@ -73,7 +73,11 @@ class CrashingDisk(WatchedDisk):
         self.changes = 0
         self.crash_at = 0
 
-    def _count(self, _operation: str, _path: Path) -> None:
+    def note(self, _operation: str) -> None:
+        """Count a change of something else than the disk, or stop before it."""
         if self.crash_at and self.changes + 1 >= self.crash_at:
             raise CrashError
         self.changes += 1
+
+    def _count(self, operation: str, _path: Path) -> None:
+        self.note(operation)
