@@ -59,6 +59,8 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
     existing = accelerator.partitions if accelerator.partitioned else ()
     ours = tuple(part for part in existing if is_ours(accelerator, part, offer.owned))
     foreign = tuple(part for part in existing if part not in ours)
+    absent = tuple(_list_absent(accelerator, offer.owned, existing))
+    ours += absent
     if offer.mode is Mode.DYNAMIC and accelerator.profiles:
         return _divide_freely(accelerator, offer, ours, foreign)
     # Claims hold what is ours, so it stays until they are gone, also in a mode that would not make it.
@@ -70,11 +72,29 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
         reasons += _fail(accelerator, f"it cannot be partitioned: {accelerator.partition_fault}", PARTITIONS)
     return Division(
         accelerator,
-        whole=not accelerator.partitioned,
+        whole=not accelerator.partitioned and not absent,
         parts=tuple(kept),
         counters=counting.total(accelerator),
         omitted=tuple(reasons),
     )
+
+
+def _list_absent(accelerator: Accelerator, owned: frozenset[Own], existing: Sequence[Partition]) -> Iterator[Partition]:
+    """Yield partitions that claims hold and that are not there: a boot took them, the next prepare brings them back."""
+    profiles = {profile.name: profile for profile in accelerator.profiles}
+    places = {(own.profile, own.placement) for own in owned if own.pci_address == accelerator.pci_address}
+    there = [_size(accelerator, part) for part in existing]
+    for name, placement in sorted(places):
+        if name in profiles and placement in profiles[name].placements:
+            part = _shape(profiles[name], placement)
+            if not any(_overlap(part, other) for other in there):
+                yield part
+
+
+def _overlap(one: Partition, other: Partition) -> bool:
+    """Say whether two partitions cannot be beside each other; one of unknown size takes at least its own place."""
+    ends = [part.placement + (part.size or 1) for part in (one, other)]
+    return one.placement < ends[1] and other.placement < ends[0]
 
 
 def _divide_freely(

@@ -150,14 +150,18 @@ class Transactions:
         self._lapsed.discard(record.uid)
         return upheld
 
-    def restore(self, record: Record) -> int:
-        """Write the files of a record that are missing, exactly as they were; return how many CDI specs were."""
+    def restore(self, record: Record, before: Record | None = None) -> int:
+        """Write the files of a record that are missing, exactly as they were; return how many CDI specs were.
+
+        Metadata is written also where it is another one than `before`.
+        """
         missing = [name for name in record.cdi if not self._specs.has(name)]
         for name in missing:
             self._specs.store(name, bytes(record.cdi[name]))
         for request, document in record.metadata.items():
             path = metadata.locate_document(record.namespace, record.name, request)
-            if not self._metadata_dir.has(path):
+            outdated = before is not None and bytes(before.metadata.get(request, b"")) != bytes(document)
+            if outdated or not self._metadata_dir.has(path):
                 self._metadata_dir.store(path, bytes(document) + b"\n")
         return len(missing)
 
@@ -186,7 +190,7 @@ class Transactions:
         edits = _NOTHING if planned else self._hardware.describe(targets)
         first = recording.with_steps(complete(edits, ()), planned)
         renewed = self._carry_out(ledger, Draft(first, targets, complete))
-        self.restore(renewed)
+        self.restore(renewed, record)
         return renewed
 
     def _place(self, inventory: Inventory | None) -> Place:

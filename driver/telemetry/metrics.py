@@ -90,7 +90,13 @@ class Metrics:
             "state",
         )
         self._mode = self._gauge("partition_mode", "1 for the mode of partitions that holds.", "mode")
-        self._steps = self._counter("steps", "Changes of hardware for claims: run, undone.", "step", "operation")
+        self._steps = Histogram(
+            f"{_PREFIX}_step_duration_seconds",
+            "Time to change hardware for a claim, or to find it changed; operation run or undo.",
+            ["step", "operation"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
@@ -167,7 +173,7 @@ class Metrics:
                 self._mode.clear()
                 self._mode.labels(occurrence.mode).set(1)
             case occurrences.HardwareChanged():
-                self._steps.labels(occurrence.step, occurrence.operation).inc()
+                self._steps.labels(occurrence.step, occurrence.operation).observe(occurrence.seconds)
             case occurrences.Recovered():
                 self._recovered.labels("kept").inc(occurrence.kept)
                 self._recovered.labels("rolled_back").inc(occurrence.rolled_back)

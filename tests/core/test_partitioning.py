@@ -248,3 +248,22 @@ def test_partitions_of_ours_are_those_that_steps_have_made() -> None:
         Own(ADDRESS, "2g.20gb", 2, "MIG-c", frozenset({"MIG-a", "MIG-b"})),
         Own(ADDRESS, "2g.20gb", 4),
     }
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_a_claim_holds_and_a_boot_took_is_kept_for_it(mode: Mode) -> None:
+    """Its next prepare makes it again, whatever the mode is by then; until then nobody else may have its place."""
+    device = h100()
+    offer = Offer(mode, profiles=frozenset({"1g.10gb"}), owned=frozenset({Own(ADDRESS, "2g.20gb", 2, "MIG-before")}))
+    division = divide(device, offer)
+    (kept,) = [part for part in division.parts if part.published.profile == "2g.20gb"]
+    assert (kept.published.uuid, kept.published.placement, kept.published.size) == (None, 2, 2)
+    assert division.whole == (mode is Mode.DYNAMIC), "then its counters keep others away"
+    assert bool(kept.takes) == (mode is Mode.DYNAMIC)
+    assert divide(device, Offer(mode)).whole
+
+
+def test_a_place_that_a_stranger_took_after_a_boot_is_not_kept() -> None:
+    device = carve(h100(), ("3g.40gb", 0))
+    offer = Offer(Mode.STATIC, owned=frozenset({Own(ADDRESS, "2g.20gb", 2, "MIG-before")}))
+    assert [part.published.profile for part in divide(device, offer).parts] == ["3g.40gb"]

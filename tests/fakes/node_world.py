@@ -55,6 +55,8 @@ CLASSES = {
     for name in ("gpu", "partition")
 }
 
+Place = tuple[str, str, int]
+"""Address, profile and placement of a partition."""
 Layout = dict[str, tuple[bool, tuple[tuple[str, int, str | None], ...]]]
 """By PCI address: whether it is in partition mode, and its instances as (profile, placement, UUID)."""
 
@@ -99,7 +101,7 @@ class World:
     mode: Mode = Mode.DYNAMIC
     claims: dict[str, Held] = field(default_factory=dict)
     """What the API server has, by name."""
-    foreign: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    foreign: dict[str, Place] = field(default_factory=dict)
     """Partitions that an administrator made: address, profile and placement by UUID."""
     refused: set[str] = field(default_factory=set)
     """Changes of hardware that are refused from now on."""
@@ -288,7 +290,7 @@ class World:
         return [record_files.decode(path.read_bytes(), str(path)) for path in paths]
 
     def files(self) -> dict[str, bytes]:
-        """Return all files that claims leave: specs, records, metadata, what the vendor remembers of modes and steps."""
+        """Return all files that claims leave: specs, records, metadata, what the vendor remembers of steps."""
         folders = ("cdi", "state/claims", "state/quarantine", "state/dra-device-metadata")
         own = ("begun", "power", "compute-mode", "time-slice", "mps")
         found = [*folders, *(f"state/simulated/{name}" for name in own)]
@@ -298,6 +300,17 @@ class World:
     def devices(self) -> dict[str, Device]:
         """Return what would be published now, by name."""
         return {entry.name: entry.device for entry in self.look().entries}
+
+    def profile(self, address: str, name: str) -> Profile:
+        """Return a profile of an accelerator."""
+        found = self.vendor.look().chips[address].find_profile(name)
+        assert found is not None
+        return found
+
+    def places(self) -> dict[str, Place]:
+        """Return where the partitions are that exist: address, profile and placement by UUID."""
+        layout = self.layout().items()
+        return {str(uuid): (address, name, at) for address, (_, parts) in layout for name, at, uuid in parts}
 
     def _fetch(self, namespace: str, name: str, _timeout: float) -> ResourceClaim:
         if name not in self.claims:

@@ -11,24 +11,24 @@ A long run: NODE_MACHINE_EXAMPLES=2000 pytest -q --timeout=0 tests/properties/te
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from hypothesis import HealthCheck, Phase as Stage, settings
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Stage
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from driver.core.offering import Mode
 from driver.model import quantities, vocabulary
 from driver.model.devices import Inventory
-from driver.model.prepared import PARTITION, PARTITION_MODE, Phase, Record
+from driver.model.prepared import PARTITION, PARTITION_MODE, Phase, Record, Step
 from driver.model.slices import Device
-from driver.vendors.simulated.instances import CHANGES, SWITCH_MODE
-from tests.fakes.node_world import Held, World
+from driver.vendors.simulated.instances import CHANGES
+from tests.fakes.node_world import Held, Place, World
 
 PROFILES = ("1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb")
 PICK = st.integers(0, 1 << 16)
@@ -71,7 +71,9 @@ class Node(RuleBasedStateMachine):
             assert self.world.preparers[0].unprepare([held.ref]) == {held.ref.uid: ""}
         left = {path: text for path, text in self.world.files().items() if "/begun/" not in path}
         assert left == {}, "all is released, nothing is left"
-        made = [each for _, parts in self.world.layout().values() for each in parts if each[2] not in self.world.foreign]
+        made = [
+            each for _, parts in self.world.layout().values() for each in parts if each[2] not in self.world.foreign
+        ]
         assert made == []
         assert not self.world.faults
         self.world.stop()
@@ -195,9 +197,7 @@ class Node(RuleBasedStateMachine):
     def make_foreign(self, pick: int, profile: str, place: int) -> None:
         address = self.pick_address(pick)
         if address not in self.list_whole():  # a device that is in use cannot be switched
-            chip = self.world.vendor.look().chips[address]
-            shape = chip.find_profile(profile)
-            assert shape is not None
+            shape = self.world.profile(address, profile)
             self.world.make_foreign(address, shape, shape.placements[place % len(shape.placements)])
 
     @precondition(lambda self: self.world.foreign)
@@ -235,42 +235,29 @@ class Node(RuleBasedStateMachine):
         self.what_may_be_allocated_next_is_free()
 
     def hardware_and_records_agree(self) -> None:
-        layout, known = self.world.layout(), self.records()
-        steps = [step for record in known.values() for step in record.steps]
-        there = {uuid: (address, *place) for address, (_, parts) in layout.items() for *place, uuid in parts}
-        for record in known.values():
-            if record.phase is Phase.PREPARED and record.boot_id == f"boot-{self.world.boots}":
-                for step in record.steps:
-                    if step.name == PARTITION:
-                        place = (step.arguments["pciAddress"], step.arguments["profile"], int(step.arguments["placement"]))
-                        assert there.get(step.facts["uuid"]) == place, "what a claim has is there"
-                        assert layout[place[0]][0]
-                    if step.name == PARTITION_MODE:
-                        assert layout[step.arguments["pciAddress"]][0] == (step.arguments["mode"] == "on")
-        places = {
-            (step.arguments["pciAddress"], step.arguments["profile"], int(step.arguments["placement"]))
-            for step in steps
-            if step.name == PARTITION
-        }
+        layout, there, known = self.world.layout(), self.world.places(), self.records().values()
+        for record in known:
+            for step in record.steps if self.is_current(record) else ():
+                address = step.arguments.get("pciAddress", "")
+                if step.name == PARTITION:
+                    assert there.get(step.facts["uuid"]) == place_of(step), "what a claim has is there"
+                    assert layout[address][0]
+                if step.name == PARTITION_MODE:
+                    assert layout[address][0] == (step.arguments["mode"] == "on")
+        places = {place_of(step) for record in known for step in record.steps if step.name == PARTITION}
         for uuid, place in there.items():
             assert uuid in self.world.foreign or place in places, f"{uuid} at {place} belongs to nobody"
 
     def strangers_are_never_touched(self) -> None:
-        there = {uuid: (address, *place) for address, (_, parts) in self.world.layout().items() for *place, uuid in parts}
+        there = self.world.places()
         for uuid, place in self.world.foreign.items():
             assert there.get(uuid) == place
 
     def the_cdi_folder_is_what_prepared_claims_need(self) -> None:
-        current = [
-            record
-            for record in self.records().values()
-            if record.phase is Phase.PREPARED and record.boot_id == f"boot-{self.world.boots}"
-        ]
+        current = [record for record in self.records().values() if self.is_current(record)]
         wanted = {f"cdi/{name}": bytes(text) for record in current for name, text in record.cdi.items()}
         present = {path: text for path, text in self.world.files().items() if path.startswith("cdi/")}
-        older = {
-            f"cdi/{name}" for record in self.records().values() if record not in current for name in record.cdi
-        }
+        older = {f"cdi/{name}" for record in self.records().values() if record not in current for name in record.cdi}
         assert {path: text for path, text in present.items() if path not in older} == wanted
         for record in current:
             for step in record.steps:
@@ -283,8 +270,7 @@ class Node(RuleBasedStateMachine):
             assert held.ref.uid in known
 
     def what_may_be_allocated_next_is_free(self) -> None:
-        found = self.world.look()
-        layout = self.world.layout()
+        found, layout = self.world.look(), self.world.layout()
         left = self.count_left(found)
         held = {device.device for record in self.records().values() for device in record.devices}
         occupied = self.list_occupied(found)
@@ -294,13 +280,20 @@ class Node(RuleBasedStateMachine):
             mine = extent(entry.device, found)
             for other, theirs in occupied:
                 assert not overlap(mine, theirs), f"{entry.name} could be allocated beside {other}"
-            for uuid, (address, profile, placement) in self.world.foreign.items():
-                size = next(each for each in self.world.vendor.look().chips[address].accelerator.profiles if each.name == profile).size
+            for uuid, place in self.world.foreign.items():
                 own = entry.partition is not None and entry.partition.uuid == uuid
-                assert own or not overlap(mine, (address, placement, placement + size)), f"{entry.name} on {uuid}"
-        assert all(not layout[each.accelerator.pci_address][1] or self.world.mode is Mode.DYNAMIC for each in found.entries if each.partition is None)
+                assert own or not overlap(mine, self.measure(*place)), f"{entry.name} on {uuid}"
+            if entry.partition is None and self.world.mode is not Mode.DYNAMIC:
+                assert not layout[entry.accelerator.pci_address][1]
 
     # Helpers
+
+    def is_current(self, record: Record) -> bool:
+        return record.phase is Phase.PREPARED and record.boot_id == f"boot-{self.world.boots}"
+
+    def measure(self, address: str, profile: str, placement: int) -> tuple[str, int, int]:
+        """Return address and memory slices (from, to) of a place."""
+        return address, placement, placement + self.world.profile(address, profile).size
 
     def name(self, held: Held) -> str:
         return held.claim.metadata.name
@@ -340,7 +333,7 @@ class Node(RuleBasedStateMachine):
             after = self.trace()
             kept = self.records().get(held.ref.uid)
             assert kept is None or kept.phase is Phase.PREPARED
-            if held.ref.uid not in json.dumps([path for path in self.world.files()]) and not self.was_prepared(before, held):
+            if not self.was_prepared(before, held):
                 assert after == before, "a refusal leaves no trace"
         self.stuck = self.is_stuck()
 
@@ -360,22 +353,19 @@ class Node(RuleBasedStateMachine):
         return {entry.partition.uuid for entry in self.world.look().entries if entry.partition and entry.name in names}
 
     def list_occupied(self, found: Inventory) -> list[tuple[str, tuple[str, int, int]]]:
-        """Return what prepared claims hold: device and the memory slices that it takes."""
+        """Return what prepared claims hold: device and the memory slices that it takes.
+
+        Those that the API server knows no more are left out: only prepare keeps others off their devices.
+        """
         occupied = []
-        for record in self.records().values():
+        gone = {held.ref.uid for held in self.lost.values()}
+        for record in (each for uid, each in self.records().items() if uid not in gone):
             for device in record.devices:
                 entry = found.find(device.device)
                 if entry is not None:
                     occupied.append((device.device, extent(entry.device, found)))
-                for step in record.steps:
-                    if step.name == PARTITION and step.arguments["profile"].replace(".", "-") in device.device:
-                        size = next(
-                            each
-                            for each in self.world.vendor.look().chips[step.arguments["pciAddress"]].accelerator.profiles
-                            if each.name == step.arguments["profile"]
-                        ).size
-                        start = int(step.arguments["placement"])
-                        occupied.append((device.device, (step.arguments["pciAddress"], start, start + size)))
+            made = [step for step in record.steps if step.name == PARTITION]
+            occupied += [(record.name, self.measure(*place_of(step))) for step in made]
         return occupied
 
     def count_left(self, found: Inventory) -> dict[tuple[str, str], int]:
@@ -391,6 +381,10 @@ class Node(RuleBasedStateMachine):
                 for key, amount in takes(entry.device):
                     left[key] -= amount
         return left
+
+
+def place_of(step: Step) -> Place:
+    return step.arguments["pciAddress"], step.arguments["profile"], int(step.arguments["placement"])
 
 
 def takes(device: Device) -> list[tuple[tuple[str, str], int]]:

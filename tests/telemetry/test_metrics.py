@@ -83,7 +83,7 @@ def test_every_occurrence_is_understood() -> None:
         "accel_dra_records_quarantined_total 1.0",
         "accel_dra_stale_claims_released_total 1.0",
         'accel_dra_partition_mode{mode="dynamic"} 1.0',
-        'accel_dra_steps_total{operation="run",step="partition"} 1.0',
+        'accel_dra_step_duration_seconds_sum{operation="run",step="partition"} 0.2',
         "accel_dra_registered 1.0",
         'accel_dra_recovered_total{kind="rolled_back"} 2.0',
         'accel_dra_health_events_total{severity="unhealthy"} 1.0',
