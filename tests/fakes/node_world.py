@@ -20,6 +20,7 @@ from driver import vendors
 from driver.core import allocator, inventory, slicing
 from driver.core.allocator import Allocated, NodeView
 from driver.core.offering import Mode
+from driver.core.ownership import Holdings
 from driver.model.claims import ClaimStatus, ResourceClaim
 from driver.model.devices import Inventory, Profile
 from driver.model.errors import NotFound
@@ -318,7 +319,8 @@ class World:
         return self.claims[name].claim
 
     def _build(self, survey: Survey) -> Inventory:
-        offer = settings_module.make_offer(self.settings, survey.ownership.steps)
+        held = Holdings(survey.ownership.steps, devices=survey.ownership.devices)
+        offer = settings_module.make_offer(self.settings, held)
         offer = replace(offer, mode=self.mode, owned=survey.ownership.owned)
         return inventory.build(survey.snapshot, None, offer)
 

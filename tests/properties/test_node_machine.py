@@ -184,6 +184,7 @@ class Node(RuleBasedStateMachine):
         """After a start a claim is prepared, or as if it had never been; what could not be undone is known."""
         known = self.records()
         self.stuck = self.is_stuck()
+        self.lost = {name: held for name, held in self.lost.items() if held.ref.uid in known}
         for name, held in list(self.world.claims.items()):
             record = known.get(held.ref.uid)
             if record is not None and record.phase is Phase.PREPARED:
@@ -322,6 +323,8 @@ class Node(RuleBasedStateMachine):
         error = self.world.preparers[instance].unprepare([held.ref])[held.ref.uid]
         assert not error or self.world.refused, error
         self.stuck = self.is_stuck()
+        if error:  # it is half undone, and tried again by the next call or start
+            self.expected.pop(self.name(held), None)
         return not error
 
     def check_refusal(self, held: Held, error: str, before: object) -> None:
