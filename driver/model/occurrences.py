@@ -45,9 +45,12 @@ class HardwareChanged:
 
 @dataclass(frozen=True, slots=True)
 class HardwareScanned:
-    """The vendor was asked; `devices` published, `omitted` left out with reasons (device, reason)."""
+    """The vendor was asked, or its last answer is offered in another way (`seconds` is None then).
 
-    seconds: float
+    `devices` published, `omitted` left out with reasons (device, reason).
+    """
+
+    seconds: float | None
     devices: int
     omitted: tuple[tuple[str, str], ...]
 

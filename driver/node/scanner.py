@@ -94,7 +94,9 @@ class Scanner(Generic[Look]):
         """Derive the inventory again from the last look: something else it depends on changed (health, mode)."""
         with self._lock:
             if self.inventory is not None and self._last is not None:
-                self._replace(self._build(self._last))
+                found = self._build(self._last)
+                self._tell(found, None)
+                self._replace(found)
 
     def scan(self) -> None:
         """Look once if the fingerprint changed, the last look failed, or it is long ago."""
@@ -128,11 +130,22 @@ class Scanner(Generic[Look]):
 
     def _accept(self, inventory: Inventory, seconds: float) -> None:
         """Tell what was found if it is news, also that the hardware is back unchanged, and offer it."""
-        if inventory != self.inventory or self._reason:
-            omitted = tuple((failure.where, failure.reason) for failure in inventory.omitted)
-            self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))
+        self._tell(inventory, seconds)
         self._reason = ""
         self._replace(inventory)
+
+    def _tell(self, inventory: Inventory, seconds: float | None) -> None:
+        """Tell what is offered and what not, if that is news. That a partition was made for a claim is none."""
+        before = self.inventory
+        is_same = (
+            before is not None
+            and before.omitted == inventory.omitted
+            and [entry.name for entry in before.entries] == [entry.name for entry in inventory.entries]
+        )
+        is_back = seconds is not None and self._reason != ""
+        if not is_same or is_back:
+            omitted = tuple((failure.where, failure.reason) for failure in inventory.omitted)
+            self._emit(HardwareScanned(seconds, len(inventory.entries), omitted))
 
     def _run(self) -> None:
         while not self._stop.is_set():

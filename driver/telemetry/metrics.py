@@ -198,7 +198,8 @@ class Metrics:
 
     def _count_scan(self, occurrence: occurrences.HardwareScanned) -> None:
         self._hardware.set(1)
-        self._scan.observe(occurrence.seconds)
+        if occurrence.seconds is not None:
+            self._scan.observe(occurrence.seconds)
         self._devices.set(occurrence.devices)
         omitted = {device for device, _ in occurrence.omitted}
         for device in self._known_omitted - omitted:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from driver.contract import Target
+from driver.core import inventory as inventories
+from driver.core.offering import Mode, Offer
 from driver.model import slices
 from driver.model.devices import Accelerator, Entry, Failure, Inventory, Snapshot
 from driver.model.errors import Unavailable
@@ -15,6 +18,8 @@ from driver.model.occurrences import HardwareScanned, HardwareUnavailable, Occur
 from driver.model.prepared import Preparation, Step
 from driver.node import scanner as scanner_module
 from driver.node.scanner import Scanner
+from tests.fakes.hardware import snapshot
+from tests.fakes.partitionable import carve, h100, own
 from tests.fakes.waiting import wait_until
 
 
@@ -69,7 +74,7 @@ class Machine:
 class World:
     """A scanner with a clock and ears."""
 
-    def __init__(self, count: int = 2) -> None:
+    def __init__(self, count: int = 2, build: Callable[[Snapshot], Inventory] = build) -> None:
         self.machine = Machine(count)
         self.now = 100.0
         self.heard: list[Occurrence] = []
@@ -226,3 +231,44 @@ def test_a_look_that_hangs_holds_up_neither_health_nor_the_end(monkeypatch: pyte
     assert scanner.inventory is not None
     machine.let_go.set()
     wait_until(lambda: not scanner.alive, "the end of the thread")
+
+
+def test_what_another_mode_offers_is_told_without_a_look() -> None:
+    reasons: list[str] = []
+
+    def build_in_mode(snapshot: Snapshot) -> Inventory:
+        omitted = tuple(Failure("0000:00:00.0", 0, reason, "partitions") for reason in reasons)
+        return dataclasses.replace(build(snapshot), omitted=omitted)
+
+    world = World(build=build_in_mode)
+    world.scanner.scan()
+    world.scanner.rebuild()
+    assert len(world.heard) == 1, "nothing is news"
+    reasons.append("it cannot be partitioned")
+    world.scanner.rebuild()
+    assert world.heard[1:] == [
+        HardwareScanned(None, 2, (("0000:00:00.0 (partitions)", "it cannot be partitioned"),)),
+    ]
+    world.machine.away = True
+    world.machine.generation += 1
+    world.scanner.scan()
+    world.scanner.rebuild()
+    assert [type(each) for each in world.heard[2:]] == [HardwareUnavailable], "the mode is no sign of the driver"
+
+
+def test_a_partition_that_was_made_is_offered_and_no_news() -> None:
+    device = carve(h100(), ("1g.10gb", 0))
+    states = [h100(), device]
+    offer = Offer(Mode.DYNAMIC, owned=own(device, ("1g.10gb", 0)))
+    world = World(build=lambda _: inventories.build(snapshot(states[0]), None, offer))
+    world.scanner.scan()
+    states.reverse()
+    world.machine.generation += 1
+    world.scanner.scan()
+    assert world.changes == 2, "whoever prepares must know"
+    assert [type(each) for each in world.heard] == [HardwareScanned]
+    found = world.scanner.inventory
+    assert found is not None
+    assert [entry.partition.uuid for entry in found.entries if entry.partition and entry.partition.uuid] == [
+        "MIG-1g.10gb-0"
+    ]
