@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,3 +153,37 @@ def test_a_claim_for_what_the_new_mode_does_not_offer_is_refused_with_the_reason
     world.switch(Mode.DYNAMIC)
     world.scan()
     assert prepare(world, held) == ""
+
+
+def test_whenever_somebody_looks_partitions_of_claims_change_nothing_that_is_published(world: World) -> None:
+    """Two instances make and remove partitions as fast as they can while a third looks; a stranger stays one."""
+    profile = world.profile("0000:df:00.0", "1g.10gb")
+    world.make_foreign("0000:df:00.0", profile, 0)
+    world.scan()
+    wanted = [give(world) for _ in range(4)]
+    expected = world.look()
+    stop = threading.Event()
+    errors: list[str] = []
+
+    def work(instance: int) -> None:
+        mine = wanted[2 * instance : 2 * instance + 2]
+        while not stop.is_set():
+            for calls in (world.preparers[instance].prepare, world.preparers[instance].unprepare):
+                for held in mine:
+                    answer = calls([held.ref])[held.ref.uid]
+                    errors.append(answer if isinstance(answer, str) else answer.error)
+
+    threads = [threading.Thread(target=work, args=(instance,)) for instance in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(60):
+            found = world.look()
+            assert [entry.device for entry in found.entries] == [entry.device for entry in expected.entries]
+            assert found.counter_sets == expected.counter_sets
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert not any(errors)
+    assert len(errors) > 20, "there was something to see"
