@@ -99,7 +99,7 @@ def plan(ref: ClaimRef, claim: ResourceClaim, records: Iterable[Record], place: 
     grants = _merge(_grant(*each) for each in zip(ours, entries, configured, strict=True))
     others = [record for record in records if record.uid != ref.uid]
     for position, grant in enumerate(grants):
-        _refuse_crowded(grant, others, grants[:position])
+        _refuse_crowded(grant, others, grants[:position], ref)
         _refuse_busy(grant, others, place.inventory)
     _refuse_several_daemons(grants)
     return grants
@@ -251,8 +251,8 @@ def _refuse_busy(grant: Grant, records: Sequence[Record], inventory: Inventory) 
         raise DeviceBusy(f"{grant.entry.name}{through}", holder)
 
 
-def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant]) -> None:
-    """Raise `DeviceBusy` if a share does not fit beside the others of its device: those of other claims, and `own`."""
+def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant], ref: ClaimRef) -> None:
+    """Raise `DeviceBusy` if a share does not fit beside the others of its device: `records`, and `own` of the claim."""
     if grant.share_id is None or grant.admin_access:
         return
     device = grant.entry.name
@@ -266,7 +266,7 @@ def _refuse_crowded(grant: Grant, records: Sequence[Record], own: Sequence[Grant
     excess = shares.find_excess(grant.entry.device, taken, grant.consumed_capacity)
     if excess:
         holders = dict.fromkeys(str(ClaimRef(record.namespace, record.name, record.uid)) for record, _ in beside)
-        raise DeviceBusy(device, " and ".join(holders) or "this request", excess)
+        raise DeviceBusy(device, " and ".join(holders) or str(ref), excess)
 
 
 def _refuse_several_daemons(grants: Sequence[Grant]) -> None:

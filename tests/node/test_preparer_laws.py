@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,15 +19,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from driver.model.claims import AllocationResult
+from driver.model.devices import Inventory
 from driver.model.prepared import Phase, PrepareAnswer
+from driver.model.sharing import Strategy
+from driver.model.vocabulary import SHARE
 from driver.node.preparer import Preparer
 from driver.state.files import Disk
 from tests.fakes import cdi as judge
-from tests.fakes.bench import Bench, claim, device, prepare_one, ref, result, unprepare_one
+from tests.fakes.bench import (
+    Bench,
+    claim,
+    device,
+    node_inventory,
+    prepare_one,
+    ref,
+    result,
+    share,
+    shared_inventory,
+    unprepare_one,
+)
 from tests.fakes.disks import CrashError, CrashingDisk
 
 RESULTS = st.builds(
-    lambda slot, request, share, admin: result(device(slot), request, shareID=share, adminAccess=admin),
+    lambda slot, request, share_id, admin: result(device(slot), request, shareID=share_id, adminAccess=admin),
     st.integers(1, 3),
     st.sampled_from(["a", "b/sub"]),
     st.sampled_from([None, None, "s1", "s2"]),
@@ -48,12 +64,14 @@ class Node(RuleBasedStateMachine):
     """One node. `expected` is the model: the prepared claims, in memory."""
 
     steps: ClassVar[int] = 0
+    results_of_claims: ClassVar[st.SearchStrategy[AllocationResult]] = RESULTS
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.folder.name))
         self.bench.vendor.steps_per_device = self.steps
+        self.bench.inventory = self.make_inventory()
         self.results: dict[str, tuple[AllocationResult, ...]] = {}
         self.answers: dict[str, PrepareAnswer] = {}
         self.expected: set[str] = set()
@@ -61,6 +79,9 @@ class Node(RuleBasedStateMachine):
         """Prepared before the last boot and not asked for since."""
         self.boots = 0
         self.instances = [self.start(), self.start()]
+
+    def make_inventory(self) -> Inventory:
+        return node_inventory()
 
     def start(self) -> Preparer:
         preparer = self.bench.open()
@@ -76,7 +97,7 @@ class Node(RuleBasedStateMachine):
     def allocate(self, data: st.DataObject) -> None:
         """Make up claims: some devices are in several of them, as if the allocator had failed."""
         for number in range(5):
-            self.results[f"u{number}"] = tuple(data.draw(st.lists(RESULTS, min_size=1, max_size=2)))
+            self.results[f"u{number}"] = tuple(data.draw(st.lists(self.results_of_claims, min_size=1, max_size=2)))
             self.bench.add(claim(f"u{number}", *self.results[f"u{number}"]))
 
     @rule(uid=UIDS, instance=INSTANCES)
@@ -86,7 +107,7 @@ class Node(RuleBasedStateMachine):
             assert "already prepared for claim" in answer.error
             assert answer.devices == ()
             return
-        assert answer.error == ""
+        assert answer.error == "", answer.error
         assert answer == self.answers.setdefault(uid, answer), "the same answer, whatever happened in between"
         self.expected.add(uid)
         self.stale.discard(uid)
@@ -209,6 +230,46 @@ class Node(RuleBasedStateMachine):
         assert self.bench.faults == []
 
 
+class NodeWithShares(Node):
+    """The same where claims have shares of devices: they fit beside each other as long as there is room."""
+
+    results_of_claims: ClassVar[st.SearchStrategy[AllocationResult]] = st.builds(
+        lambda slot, number, percent: share(
+            device(slot), f"s{number}-{percent}", f"{percent * 80 * 1024 // 100}Mi", percent, ("a", "b/sub")[slot - 1]
+        ),
+        st.integers(1, 2),
+        st.integers(1, 4),
+        st.sampled_from([20, 30, 50, 100]),
+    )
+    """A request has shares of one device only: each device has an MPS daemon."""
+
+    def make_inventory(self) -> Inventory:
+        return shared_inventory(Strategy.MPS)
+
+    def is_blocked(self, uid: str) -> bool:
+        return uid not in self.expected and (super().is_blocked(uid) or self.is_crowded({uid, *self.expected}))
+
+    def is_crowded(self, uids: Iterable[str]) -> bool:
+        """Say whether claims together have more of a device than there is; one share for two requests counts once."""
+        taken: Counter[str] = Counter()
+        for uid in uids:
+            first = {(each.device, each.share_id): each for each in reversed(self.results[uid])}
+            for each in first.values():
+                taken[each.device] += int(each.consumed_capacity[SHARE])
+        return any(percent > 100 for percent in taken.values())
+
+    @invariant()
+    def no_device_is_shared_out_twice(self) -> None:
+        assert not self.is_crowded(self.expected)
+        for record in self.bench.records():
+            for held in record.devices:
+                limits = held.sharing
+                assert held.shared is (int(held.consumed_capacity[SHARE]) < 100)
+                assert (limits is not None and limits.active_thread_percentage) == (
+                    int(held.consumed_capacity[SHARE]) if held.shared else False
+                )
+
+
 class NodeWithSteps(Node):
     """The same on hardware that has to be changed for each device."""
 
@@ -224,8 +285,8 @@ HISTORIES = settings(
 
 
 @pytest.mark.timeout(600)  # a failure is first made as small as possible, which takes minutes
-@pytest.mark.parametrize("node", [Node, NodeWithSteps])
+@pytest.mark.parametrize("node", [Node, NodeWithSteps, NodeWithShares])
 def test_the_laws_hold_over_any_history(node: type[Node]) -> None:
     case = node.TestCase
-    case.settings = HISTORIES
+    case.settings = settings(HISTORIES, max_examples=30) if node is NodeWithShares else HISTORIES
     case("runTest").runTest()
