@@ -66,8 +66,8 @@ class Hardware:
         planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []
         for server in self._neutral:
             own = [target for target in targets if server.takes(target)]
-            planned += server.plan(own, [step for record in ledger.all() for step in record.steps]) if own else ()
-        return stepping.share(planned, uid, ledger.all(), self._boot_id) if planned else ()
+            planned += server.plan(own, [step for record in ledger.holders() for step in record.steps]) if own else ()
+        return stepping.share(planned, uid, ledger.holders(), self._boot_id) if planned else ()
 
     def describe(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
         """Return what containers get. Raises `Unavailable` or `InvalidInput`."""
@@ -105,7 +105,7 @@ class Hardware:
         left = list(steps)
         try:
             while left:
-                if not stepping.is_held(left[-1], record, ledger.all(), self._boot_id):
+                if not stepping.is_held(left[-1], record, ledger.holders(), self._boot_id):
                     self._undo(record, left[-1])
                 left.pop()
         except Exception:

@@ -2,7 +2,8 @@
 
 A JSON document with schema version, checksum and the record. Fields may be added to a version and are ignored by
 plugins that do not know them; a record says which is the oldest reader that understands it, so that a plugin can be
-set back to the version before.
+set back to the version before. Version 2 knows what steps have found and learnt, changes that claims share, and what a
+share takes: version 1 would write such a record again without them, and nobody could undo its steps any more.
 """
 
 from __future__ import annotations
@@ -17,28 +18,46 @@ import msgspec
 
 from driver.core.ownership import Holdings
 from driver.model.errors import Corrupt
-from driver.model.prepared import PreparedDevice, Record, Step
+from driver.model.prepared import Phase, PreparedDevice, Record, Step
 
 FOLDER: Final = "claims"
 SUFFIX: Final = ".json"
-SCHEMA_VERSION: Final = 1
-"""The version that is written, and the newest that is understood."""
-OLDEST_READER: Final = 1
-"""The oldest version of this module that understands what is written."""
+SCHEMA_VERSION: Final = 2
+"""The newest version that is understood. A record is written as the oldest one that understands all of it."""
+_FIRST: Final = 1
+"""The version that understands a record of whole devices whose steps tell nothing that has to be kept."""
 
 
 class TooNew(Corrupt):
     """A record that only a later version understands.
 
-    `devices` and `steps` are those of its claim if that much can be read; None and nothing if not.
+    `devices`, `steps` and `boot_id` are those of its claim if that much can be read; None and nothing if not.
     """
 
     def __init__(
-        self, path: str, why: str, devices: tuple[PreparedDevice, ...] | None, steps: tuple[Step, ...] = ()
+        self,
+        path: str,
+        why: str,
+        devices: tuple[PreparedDevice, ...] | None,
+        steps: tuple[Step, ...] = (),
+        boot_id: str = "",
     ) -> None:
         self.devices = devices
         self.steps = steps
+        self.boot_id = boot_id
         super().__init__(path, why)
+
+    def sketch(self, uid: str) -> Record:
+        """Return the record of the claim `uid` with as much as was read. It must not be written."""
+        return Record(
+            uid=uid,
+            namespace="unknown",
+            name="unknown",
+            phase=Phase.PREPARING,
+            boot_id=self.boot_id,
+            devices=self.devices or (),
+            steps=self.steps,
+        )
 
 
 class _Glimpse(msgspec.Struct, frozen=True):
@@ -46,6 +65,7 @@ class _Glimpse(msgspec.Struct, frozen=True):
 
     devices: tuple[PreparedDevice, ...] | None = None
     steps: tuple[Step, ...] = ()
+    boot_id: str = msgspec.field(name="bootID", default="")
 
 
 class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
@@ -65,8 +85,9 @@ _glimpses: Final = msgspec.json.Decoder(_Glimpse)
 def encode(record: Record) -> bytes:
     """Return the file of a record."""
     body = msgspec.json.encode(record)
+    version = _find_version(record)
     envelope = _Envelope(
-        schema_version=SCHEMA_VERSION, min_reader=OLDEST_READER, checksum=_checksum(body), record=msgspec.Raw(body)
+        schema_version=version, min_reader=version, checksum=_checksum(body), record=msgspec.Raw(body)
     )
     return msgspec.json.encode(envelope) + b"\n"
 
@@ -124,12 +145,19 @@ def _read_all(root: Path) -> list[Record | TooNew]:
     return found
 
 
-def _glimpse(body: msgspec.Raw) -> tuple[tuple[PreparedDevice, ...] | None, tuple[Step, ...]]:
+def _find_version(record: Record) -> int:
+    """Return the oldest version that understands all of a record."""
+    knows_more = any(step.facts or step.key or step.upkeep for step in record.steps)
+    is_shared = any(held.consumed_capacity or held.shared or held.sharing for held in record.devices)
+    return SCHEMA_VERSION if knows_more or is_shared else _FIRST
+
+
+def _glimpse(body: msgspec.Raw) -> tuple[tuple[PreparedDevice, ...] | None, tuple[Step, ...], str]:
     try:
         seen = _glimpses.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, ()
-    return seen.devices, seen.steps
+        return None, (), ""
+    return seen.devices, seen.steps, seen.boot_id
 
 
 def _checksum(body: bytes | msgspec.Raw) -> str:

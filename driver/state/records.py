@@ -77,6 +77,18 @@ class Ledger:
         records = (self._loaded[uid].record for uid in sorted(self._loaded))
         return tuple(record for record in records if isinstance(record, Record))
 
+    def holders(self) -> tuple[Record, ...]:
+        """Return all records, those of a later version as far as they are understood: these must not be written.
+
+        Whether such a claim's steps were run is not known, so they count as interrupted.
+        """
+        newer = (
+            loaded.record.sketch(uid)
+            for uid, loaded in sorted(self._loaded.items())
+            if isinstance(loaded.record, record_files.TooNew)
+        )
+        return (*self.all(), *newer)
+
     def holdings(self) -> Holdings:
         """Return what all records say, also those that only a later version understands as a whole."""
         return record_files.sum_up((self._loaded[uid].record for uid in sorted(self._loaded)), self._seen)

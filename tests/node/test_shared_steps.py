@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from driver.model.occurrences import RepairFailed
 from driver.model.prepared import ClaimRef, Phase
 from driver.node.preparer import Preparer
+from driver.state import record_files
 from tests.fakes.bench import Bench, claim, device, node_inventory, prepare_one, result, unprepare_one
 from tests.fakes.disks import CrashError, CrashingDisk
 from tests.fakes.modal import ModalVendor
@@ -252,6 +254,32 @@ def test_two_instances_of_the_plugin_count_together(bench: Bench) -> None:
     assert bench.files() == {}
     old.close()
     new.close()
+
+
+def test_a_claim_of_a_later_version_of_the_plugin_counts(bench: Bench, preparer: Preparer) -> None:
+    """A rolling update back: what the newer instance prepared is running, and only that instance can undo it."""
+    modal(bench).wanted = {"u3": "careful"}
+    (bench.root / "hardware" / f"{device(1)}.mode").write_text("slow")
+    first, second, third, fourth = (share(bench, uid) for uid in ("u1", "u2", "u3", "u4"))
+    prepare_one(preparer, first)
+    prepare_one(preparer, second)
+    preparer.close()
+    path = bench.root / "state/claims/u2.json"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({**json.loads(path.read_bytes()), "minReader": record_files.SCHEMA_VERSION + 1}))
+    new.replace(path)
+    before = path.read_bytes()
+    older = bench.open()
+    assert unprepare_one(older, first) == ""
+    assert mode(bench) == "fast", "the claim that is not understood needs it still"
+    assert "unknown/unknown (u2)" in prepare_one(older, third).error
+    assert not prepare_one(older, fourth).error
+    taken = record_files.decode((path.parent / "u4.json").read_bytes(), "u4")
+    assert taken.steps[0].facts["before"] == "slow"
+    assert unprepare_one(older, fourth) == ""
+    assert mode(bench) == "fast"
+    assert path.read_bytes() == before
+    older.close()
 
 
 def test_after_a_boot_it_is_counted_anew(bench: Bench, preparer: Preparer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from driver.model.occurrences import RecordQuarantined, RepairFailed
+from driver.state import record_files
 from tests.fakes.bench import (
     DRIVER,
     Bench,
@@ -23,6 +24,8 @@ from tests.fakes.bench import (
     result,
     unprepare_one,
 )
+
+LATER = record_files.SCHEMA_VERSION + 1
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def make_newer(bench: Bench, uid: str, **record: object) -> None:
     document = json.loads(path.read_bytes())
     document["record"] |= record
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({**document, "schemaVersion": 2, "minReader": 2}))
+    new.write_text(json.dumps({**document, "schemaVersion": LATER, "minReader": LATER}))
     new.replace(path)
 
 
@@ -120,7 +123,7 @@ def test_the_record_of_a_later_version_stays_and_holds_its_devices(bench: Bench,
     assert bench.files() == before
     assert "unknown/unknown (u1)" in prepare_one(preparer, bench.add(claim("u2", result(device(1))))).error
     assert "later version of the plugin" in prepare_one(preparer, ref("u1")).error
-    assert "it is of version 2" in unprepare_one(preparer, ref("u1"))
+    assert f"it is of version {LATER}" in unprepare_one(preparer, ref("u1"))
     assert bench.files() == before
     assert not [entry for entry in bench.happened if isinstance(entry, RecordQuarantined)]
     preparer.close()
