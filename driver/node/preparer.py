@@ -49,10 +49,9 @@ _LAST_LOOK_SECONDS: Final = 2.0
 
 _FIRST_COLLECTION: Final = 15.0
 _COLLECTION_INTERVAL: Final = 300.0
+"""Seconds between looks for claims that exist no longer: one GET for each prepared claim."""
 _UPKEEP_INTERVAL: Final = 15.0
 """Seconds between two tries to hold what could not be held at start."""
-_LIST_SECONDS: Final = 2.0
-"""Seconds between looks for claims that exist no longer: one GET for each prepared claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +141,12 @@ class Preparer:
         return {ref.uid: self._unprepare_one(ref, end) for ref in refs}
 
     def list_devices(self) -> frozenset[str]:
-        """Return the names of all devices that claims hold. Raises `Unavailable` or `StorageFailed`."""
+        """Return the names of all devices that claims hold; never waits. Raises `StorageFailed`."""
         return frozenset(device.device for record in self.list_records() for device in record.devices)
 
     def list_records(self) -> tuple[Record, ...]:
-        """Return the records of all claims as they are now. Raises `Unavailable` or `StorageFailed`."""
-        with self._records.transaction(_LIST_SECONDS) as ledger:
-            return tuple(ledger.all())
+        """Return the records of all claims as they are now; never waits. Raises `StorageFailed`."""
+        return self._records.list()
 
     def read_steps(self) -> Holdings:
         """Return what was done to hardware for all claims; never waits. Raises `StorageFailed`."""

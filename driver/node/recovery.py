@@ -6,14 +6,16 @@ and the claim's next prepare or unprepare tries again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from driver.core import cdi, metadata
 from driver.core.recovery import plan_repairs
 from driver.model.devices import Inventory
+from driver.model.errors import Unavailable
 from driver.model.occurrences import Emit, Recovered, RepairFailed
-from driver.model.prepared import ClaimRef, Record
+from driver.model.prepared import ClaimRef, Phase, Record
 from driver.node.transactions import Transactions
 from driver.state import files
 from driver.state.cdi_dir import CdiDir
@@ -51,18 +53,26 @@ class Recovery:
             rolled_back = self._each(repairs.roll_back, _name, lambda record: self._roll_back(ledger, record))
             restored = self._each(repairs.restore, _name, self._transactions.restore)
             restored += self._each(repairs.renew, _name, lambda record: self._renew(ledger, record, inventory))
-            self._each(repairs.restore, _name, lambda record: self._uphold(ledger, record))
             self._each([ledger], lambda _: "all claims", self._sweep)
             recovered = Recovered(len(ledger.all()), rolled_back, restored, removed)
+        self._transactions.doubt(record.uid for record in repairs.restore if any(step.upkeep for step in record.steps))
+        with contextlib.suppress(Unavailable):  # the other instance holds it meanwhile; `uphold` tries again
+            self.uphold()
         self._emit(recovered)
         return recovered
 
     def uphold(self) -> None:
-        """Try again what `run` could not hold, if anything. Raises `Unavailable`, `StorageFailed` as it does."""
-        if self._transactions.lapsed:
+        """Start again what a process of ours has to hold for a claim, such as a daemon, and is not known to hold.
+
+        A daemon may take long to come up, or not come up at all: other claims get their turn in between. Raises
+        `Unavailable`, `StorageFailed` as `run` does.
+        """
+        for uid in sorted(self._transactions.lapsed):
             with self._records.transaction(_LOCK_TIMEOUT) as ledger:
-                lapsed = [record for record in ledger.all() if record.uid in self._transactions.lapsed]
-                self._each(lapsed, _name, lambda record: self._uphold(ledger, record))
+                found = [record for record in ledger.all() if record.uid == uid and record.phase is Phase.PREPARED]
+                if not found:  # released, perhaps by another instance
+                    self._transactions.settle(uid)
+                self._each(found, _name, lambda record: self._uphold(ledger, record))
 
     def _each(self, items: Iterable[_T], name: Callable[[_T], str], repair: Callable[[_T], int]) -> int:
         """Repair one after the other, whatever happens to one; return the sum of what was repaired."""
@@ -95,9 +105,7 @@ class Recovery:
         return len(renewed.cdi) if renewed else 0
 
     def _uphold(self, ledger: Ledger, record: Record) -> int:
-        """Start again what a process of ours has to hold, such as a daemon."""
-        if any(step.upkeep for step in record.steps):
-            self._transactions.uphold(ledger, record)
+        self._transactions.uphold(ledger, record)
         return 0
 
     def _sweep(self, ledger: Ledger) -> int:

@@ -8,7 +8,7 @@ one durable write. It must not wait for anything but the disk and the vendor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from driver.contract import Target
@@ -142,6 +142,14 @@ class Transactions:
     def lapsed(self) -> frozenset[str]:
         """UIDs of prepared claims for which a process of ours does not hold what it should."""
         return frozenset(self._lapsed)
+
+    def doubt(self, uids: Iterable[str]) -> None:
+        """Take claims for lapsed until they are upheld, as when the plugin has just started."""
+        self._lapsed.update(uids)
+
+    def settle(self, uid: str) -> None:
+        """Take a claim that is not prepared any more for lapsed no longer."""
+        self._lapsed.discard(uid)
 
     def uphold(self, ledger: Ledger, record: Record) -> Record:
         """Run again what a process of ours has to hold for a prepared claim. If that fails its next prepare tries."""

@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,16 +24,50 @@ _SIZE: Final = 8
 """Bytes of the counter."""
 
 
+class _Queue:
+    """A lock between threads that each gets in the order in which they came: a claim is never overtaken for long."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+        """The first has the lock."""
+
+    def acquire(self, timeout: float) -> bool:
+        """Wait for at most so many seconds; return whether the lock is ours."""
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            if self._changed.wait_for(lambda: self._waiting[0] is turn, timeout):
+                return True
+            self._waiting.remove(turn)
+            return False
+
+    def count(self) -> int:
+        """Return how many have the lock or wait for it."""
+        return len(self._waiting)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        with self._changed:
+            self._waiting.popleft()
+            self._changed.notify_all()
+
+
 class SharedLock:
     """An flock on a file that also holds the counter. Every method raises `StorageFailed` if the disk refuses."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, make it if needed."""
-        self._mutex = threading.Lock()
+        self._queue = _Queue()
         self._path = path
         self._file = self._open()
         self.generation = 1
         """How often the file was opened: one that was replaced by hand counts anew."""
+
+    @property
+    def waiting(self) -> int:
+        """How many threads of this process wait for the one that has it."""
+        return max(0, self._queue.count() - 1)
 
     def close(self) -> None:
         """Let go of the file. Safe to repeat."""
@@ -44,7 +79,7 @@ class SharedLock:
     def hold(self, timeout: float) -> Iterator[None]:
         """Hold the lock alone. Raises `Unavailable` after `timeout` seconds of waiting for it, or once it is closed."""
         deadline = time.monotonic() + timeout
-        if not self._mutex.acquire(timeout=max(timeout, 0)):
+        if not self._queue.acquire(max(timeout, 0)):
             raise Unavailable(f"other claims have kept the records busy for {timeout:.0f} s")
         try:
             while not self._try():
@@ -57,7 +92,7 @@ class SharedLock:
                 if self._file >= 0:
                     fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
-            self._mutex.release()
+            self._queue.release()
 
     def read_counter(self) -> int:
         """Return how often `count` was called, by any process."""

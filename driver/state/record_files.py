@@ -86,9 +86,7 @@ def encode(record: Record) -> bytes:
     """Return the file of a record."""
     body = msgspec.json.encode(record)
     version = _find_version(record)
-    envelope = _Envelope(
-        schema_version=version, min_reader=version, checksum=_checksum(body), record=msgspec.Raw(body)
-    )
+    envelope = _Envelope(schema_version=version, min_reader=version, checksum=_checksum(body), record=msgspec.Raw(body))
     return msgspec.json.encode(envelope) + b"\n"
 
 

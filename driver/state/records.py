@@ -280,6 +280,17 @@ class Records:
             self._ledger.refresh()
             yield self._ledger
 
+    def list(self) -> tuple[Record, ...]:
+        """Return all records that are understood. Never waits: while somebody changes some, they are read as they are.
+
+        Raises `StorageFailed` if the folder cannot be read.
+        """
+        try:
+            with self.transaction(0) as ledger:
+                return ledger.all()
+        except Unavailable:
+            return record_files.peek(self._root)
+
     def look(self) -> Holdings:
         """Return what all claims hold now. Never waits: while somebody changes records they are read as they are.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from driver.model.claims import ResourceClaim
 from driver.model.errors import Unavailable
-from driver.model.prepared import ClaimRef
+from driver.model.prepared import ClaimRef, Phase, Step
 from driver.node.preparer import Preparer, open_preparer
 from tests.fakes.bench import Bench, claim, device, prepare_one, ref, result, unprepare_one
 from tests.fakes.waiting import wait_until
@@ -102,6 +102,30 @@ def test_an_unprepare_call_has_one_deadline_for_all_its_claims(bench: Bench) -> 
     stuck.join(20)
     assert all("another instance" in error for error in errors.values())
     holder.close()
+    preparer.close()
+
+
+def test_whoever_asks_what_is_held_does_not_wait_for_hardware_that_is_slow(bench: Bench) -> None:
+    """The health stream and the metrics."""
+    bench.vendor.steps_per_device = 1
+    preparer = bench.open()
+    assert not prepare_one(preparer, bench.add(claim("u1", result(device(1))))).error
+    begun, release = threading.Event(), threading.Event()
+    run = bench.vendor.run
+
+    def run_slowly(step: Step, done: Sequence[Step]) -> Step:
+        begun.set()
+        release.wait(20)
+        return run(step, done)
+
+    bench.vendor.run = run_slowly  # type: ignore[method-assign]
+    slow = threading.Thread(target=prepare_one, args=(preparer, bench.add(claim("u2", result(device(2))))))
+    slow.start()
+    assert begun.wait(20)
+    assert preparer.list_devices() == {device(1), device(2)}
+    assert [record.phase for record in preparer.list_records()] == [Phase.PREPARED, Phase.PREPARING]
+    release.set()
+    slow.join(20)
     preparer.close()
 
 

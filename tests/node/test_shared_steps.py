@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from driver.model.occurrences import RepairFailed
-from driver.model.prepared import ClaimRef, Phase
+from driver.model.prepared import ClaimRef, Phase, Step
 from driver.node.preparer import Preparer
 from driver.state import record_files
 from tests.fakes.bench import Bench, claim, device, node_inventory, prepare_one, result, unprepare_one
 from tests.fakes.disks import CrashError, CrashingDisk
 from tests.fakes.modal import ModalVendor
+from tests.fakes.waiting import wait_until
 
 LATER = "99999999-2222-4333-8444-555555555555"
 
@@ -383,6 +386,52 @@ def test_upkeep_that_fails_is_tried_again_by_itself(bench: Bench, preparer: Prep
     assert facts(bench)["u1"]["uuid"] == f"run-{runs + 1}"
     again.uphold()
     assert modal(bench).runs == runs + 1, "once it holds it is not run again"
+    again.close()
+
+
+def test_other_claims_get_their_turn_between_two_daemons_that_do_not_come_up(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).upkeep = True
+    for uid, slot in (("u1", 1), ("u2", 2)):
+        prepare_one(preparer, share(bench, uid, slot))
+    bench.vendor.fail_runs = {f"{device(1)}.mode", f"{device(2)}.mode"}
+    again = bench.open()
+    again.recover()
+    plain = bench.add(claim("u3", result(device(3))))
+    bench.fetched.clear()
+    waiting: list[threading.Thread] = []
+    answers: list[str] = []
+    run = bench.vendor.run
+
+    def run_slowly(step: Step, done: Sequence[Step]) -> Step:
+        if step.arguments["device"] == device(1):
+            waiting.append(threading.Thread(target=lambda: answers.append(prepare_one(again, plain).error)))
+            waiting[0].start()
+            time.sleep(0.3)  # until it stands in the queue
+        elif step.arguments["device"] == device(2):
+            wait_until(lambda: "claim-u3" in bench.fetched, "the other claim had its turn")
+        return run(step, done)
+
+    bench.vendor.run = run_slowly  # type: ignore[method-assign]
+    again.uphold()
+    waiting[0].join(20)
+    assert answers == [""]
+    again.close()
+
+
+def test_upkeep_leaves_a_claim_alone_that_is_being_released(bench: Bench, preparer: Preparer) -> None:
+    modal(bench).upkeep = True
+    wanted = share(bench, "u1")
+    prepare_one(preparer, wanted)
+    bench.vendor.fail_runs = bench.vendor.fail_undos = {f"{device(1)}.mode"}
+    again = bench.open()
+    again.recover()
+    assert "keeps" in unprepare_one(again, wanted)
+    bench.vendor.fail_runs, runs = set(), modal(bench).runs
+    again.uphold()
+    assert modal(bench).runs == runs
+    bench.vendor.fail_undos = set()
+    assert unprepare_one(again, wanted) == ""
+    assert bench.files() == {}
     again.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from driver.model.prepared import Phase, Record
 from driver.state.files import Disk
 from driver.state.locks import SharedLock
 from driver.state.records import Records
+from tests.fakes.waiting import wait_until
 
 
 def record(uid: str) -> Record:
@@ -87,3 +89,34 @@ def test_records_whose_folder_is_gone_are_a_failure_of_the_disk(tmp_path: Path) 
     with pytest.raises(StorageFailed, match="lock"), records.transaction(1):
         pass
     records.close()
+
+
+def test_whoever_waits_longest_is_next(tmp_path: Path) -> None:
+    lock = SharedLock(tmp_path / "lock")
+    order: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def hold(number: int) -> None:
+        for _ in range(2):
+            with lock.hold(20):
+                order.append(number)
+
+    with lock.hold(1):
+        for number in range(6):
+            threads.append(threading.Thread(target=hold, args=(number,)))
+            threads[-1].start()
+            wait_until(lambda: lock.waiting == len(threads), "it stands in the queue")
+    for thread in threads:
+        thread.join(20)
+    assert order[:6] == list(range(6))
+    assert sorted(order[6:]) == list(range(6))
+    lock.close()
+
+
+def test_whoever_gives_up_is_not_waited_for(tmp_path: Path) -> None:
+    lock = SharedLock(tmp_path / "lock")
+    with lock.hold(1), pytest.raises(Unavailable, match="other claims"), lock.hold(0.01):
+        pass
+    with lock.hold(0):
+        pass
+    lock.close()
