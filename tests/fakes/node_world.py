@@ -26,7 +26,7 @@ from driver.model.devices import Inventory, Profile
 from driver.model.errors import NotFound
 from driver.model.objects import ObjectMeta
 from driver.model.occurrences import Occurrence
-from driver.model.prepared import ClaimRef, Record
+from driver.model.prepared import PARTITION_MODE, ClaimRef, Record
 from driver.model.published import PublishedSlice
 from driver.model.requests import ClaimSpec, DeviceClass
 from driver.model.slices import Device
@@ -104,6 +104,9 @@ class World:
     """What the API server has, by name."""
     foreign: dict[str, Place] = field(default_factory=dict)
     """Partitions that an administrator made: address, profile and placement by UUID."""
+    modes: dict[str, bool | None] = field(default_factory=dict)
+    """Whether the administrator left an accelerator in partition mode; None: he and the driver both had to do with it.
+    Not named: no."""
     refused: set[str] = field(default_factory=set)
     """Changes of hardware that are refused from now on."""
     epoch: int = 0
@@ -175,6 +178,7 @@ class World:
         if self.foreign:
             self.epoch += 1
         self.foreign.clear()
+        self.modes = dict.fromkeys(self.switched())
         for path in (self.root / "cdi").iterdir():
             path.unlink()
         self._boot()
@@ -257,11 +261,18 @@ class World:
         chip = self.vendor.look().chips[address]
         try:
             with self._unwatched(), self.vendor.instances.open(chip) as gpu:
+                switched = not gpu.look().partitioned
                 gpu.switch_mode(enabled=True)
-                uuid = gpu.create_compute_instance(gpu.create_gpu_instance(profile, placement))
+                try:
+                    uuid = gpu.create_compute_instance(gpu.create_gpu_instance(profile, placement))
+                except InstanceError:
+                    if switched:
+                        gpu.switch_mode(enabled=False)
+                    raise
         except InstanceError:
             return None
         self.foreign[uuid] = (address, profile.name, placement)
+        self.modes[address] = None if address in self.switched() else True
         self.epoch += 1
         return uuid
 
@@ -301,6 +312,11 @@ class World:
     def devices(self) -> dict[str, Device]:
         """Return what would be published now, by name."""
         return {entry.name: entry.device for entry in self.look().entries}
+
+    def switched(self) -> set[str]:
+        """Return the accelerators whose mode claims have to do with."""
+        steps = (step for record in self.records() for step in record.steps)
+        return {step.arguments["pciAddress"] for step in steps if step.name == PARTITION_MODE}
 
     def profile(self, address: str, name: str) -> Profile:
         """Return a profile of an accelerator."""

@@ -230,6 +230,7 @@ class Node(RuleBasedStateMachine):
     @invariant()
     def it_all_agrees(self) -> None:
         self.hardware_and_records_agree()
+        self.modes_are_brought_back()
         self.strangers_are_never_touched()
         self.the_cdi_folder_is_what_prepared_claims_need()
         self.the_kubelet_s_claims_are_in_the_records()
@@ -248,6 +249,12 @@ class Node(RuleBasedStateMachine):
         places = {place_of(step) for record in known for step in record.steps if step.name == PARTITION}
         for uuid, place in there.items():
             assert uuid in self.world.foreign or place in places, f"{uuid} at {place} belongs to nobody"
+
+    def modes_are_brought_back(self) -> None:
+        switched = self.world.switched()
+        for address, (partitioned, _) in self.world.layout().items():
+            if address not in switched and self.world.modes.get(address, False) is not None:
+                assert partitioned == self.world.modes.get(address, False), f"{address} is not as it was left"
 
     def strangers_are_never_touched(self) -> None:
         there = self.world.places()
