@@ -6,10 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-import pytest
-
 from driver.model.claims import AllocationResult
-from driver.model.vocabulary import SHARING
+from driver.model.vocabulary import INDEX, SHARING
 from driver.simulation.access import PODS, Body, Json
 from driver.simulation.cluster import Cluster
 from driver.simulation.kubelet.kubelets import Options
@@ -119,10 +117,9 @@ def test_turns_are_not_enforced_and_everyone_is_told(start: Start) -> None:
     assert not {THREADS, PIPE} & set(found)
     (told,) = e2e.cluster.wait(lambda: e2e.messages("ShareNotEnforced"), "an Event on the claim")
     assert told.startswith(f"{results(e2e, pod)[0].device}: this share of the device is not enforced")
-    (mount,) = [each for each in e2e.container(pod).contents.mounts if "metadata" in each.container_path]
-    devices = json.loads(Path(mount.host_path).read_text())["requests"][0]["devices"]
-    assert devices[0]["attributes"]["accel-dra.dev/shareEnforced"] == {"bool": False}
-    assert devices[0]["attributes"]["accel-dra.dev/sharePercent"] == {"int": 50}
+    told_inside = describe(e2e, pod)
+    assert told_inside["accel-dra.dev/shareEnforced"] == {"bool": False}
+    assert told_inside["accel-dra.dev/sharePercent"] == {"int": 50}
 
 
 def test_peer_defect_09_a_kubelet_without_share_ids_still_tells_shares_apart_by_their_cdi_devices() -> None:
@@ -155,17 +152,15 @@ def test_extended_resources_get_a_shared_device_alone(start: Start) -> None:
     assert ENFORCED not in environment(e2e, pod)
 
 
-@pytest.mark.parametrize("later", ["TimeSlicing", "off"])
-def test_the_setting_changes_for_a_device_when_its_last_share_is_released(start: Start, later: str) -> None:
+def test_the_setting_changes_for_a_device_when_its_last_share_is_released(start: Start) -> None:
     e2e = start(MPS)
     e2e.template("half", ask("20Gi", 50))
     e2e.pod("a", "half")
     first = results(e2e, e2e.cluster.wait_running("a"))[0]
     node = e2e.cluster.nodes["node-1"]
     assert node.stop_plugin(GPU) == 0
-    node.start_plugin(GPU, settings={"shares": later})
-    others = {"off": ""}.get(later, later)
-    e2e.cluster.wait(lambda: set(strategies(e2e).values()) == {"MPS", others}, "the others to change")
+    node.start_plugin(GPU, settings={"shares": "off"})
+    e2e.cluster.wait(lambda: set(strategies(e2e).values()) == {"MPS", ""}, "the others to change")
     assert strategies(e2e)[first.device] == "MPS"
     e2e.pod("b", "half")
     second = e2e.cluster.wait_running("b")
@@ -174,7 +169,7 @@ def test_the_setting_changes_for_a_device_when_its_last_share_is_released(start:
     e2e.cluster.delete_pod("a")
     assert strategies(e2e)[first.device] == "MPS"
     e2e.cluster.delete_pod("b")
-    e2e.cluster.wait(lambda: strategies(e2e)[first.device] == others, "the device to follow")
+    e2e.cluster.wait(lambda: strategies(e2e)[first.device] == "", "the device to follow")
 
 
 def strategies(e2e: E2E) -> dict[str, str]:
@@ -198,3 +193,40 @@ def test_our_controller_packs_shares_too() -> None:
         devices = [each.device for each in given]
         assert sorted(devices.count(device) for device in set(devices)) == [1, 3]
         assert len({each.share_id for each in given}) == 4
+
+
+def test_two_claims_share_a_partition_that_is_made_once_and_removed_with_the_last(start: Start) -> None:
+    node = NodeSpec(name="node-1", hardware="hgx-h100", settings={"shares": "MPS", "partitions": "dynamic"})
+    e2e = start(node)
+    profile: Json = [{"cel": {"expression": 'device.attributes["accel-dra.dev"].?profile.orValue("") == "3g.40gb"'}}]
+    e2e.template("half", ask("15Gi", 50, selectors=profile))
+    for name in ("a", "b", "c"):
+        e2e.pod(name, "half")
+    pods = [e2e.cluster.wait_running(name) for name in ("a", "b", "c")]
+    devices = [results(e2e, pod)[0].device for pod in pods]
+    assert devices[0] == devices[1] != devices[2]
+    uuids = [describe(e2e, pod)["accel-dra.dev/uuid"] for pod in pods]
+    assert uuids[0] == uuids[1] != uuids[2]
+    assert {environment(e2e, pod)[THREADS] for pod in pods} == {"50"}
+    e2e.cluster.delete_pod("a")
+    assert describe(e2e, pods[1])["accel-dra.dev/uuid"] == uuids[1], "the other one still has it"
+    for name in ("b", "c"):
+        e2e.cluster.delete_pod(name)
+    (gpu,) = [each for each in strategies(e2e) if devices[0].startswith(f"{each}-")]
+    only: Json = [{"cel": {"expression": f'device.attributes["accel-dra.dev"].index == {index_of(e2e, gpu)}'}}]
+    e2e.template("whole", {"name": "gpu", "deviceClassName": GPU, "selectors": only})
+    e2e.pod("d", "whole")
+    assert results(e2e, e2e.cluster.wait_running("d"))[0].device == gpu, "nothing is left of its partitions"
+
+
+def describe(e2e: E2E, pod: Pod) -> dict[str, object]:
+    """Return the attributes of a pod's device as its container reads them."""
+    (mount,) = [each for each in e2e.container(pod).contents.mounts if "metadata" in each.container_path]
+    (device,) = json.loads(Path(mount.host_path).read_text())["requests"][0]["devices"]
+    return dict(device["attributes"])
+
+
+def index_of(e2e: E2E, name: str) -> int | None:
+    """Return the index of a device."""
+    devices = [device for each in e2e.cluster.slices("node-1") for device in each.spec.devices]
+    return next(device.attributes[INDEX].int_ for device in devices if device.name == name)
