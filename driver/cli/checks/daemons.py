@@ -56,7 +56,7 @@ class Daemons:
             yield ok(f"the host sees what is mounted in {folder}")
         else:
             advice = "add the component mps: the volume needs mountPropagation: Bidirectional"
-            yield warning(f"the host does not see what is mounted in {folder}: shares with MPS are refused", advice)
+            yield warning(f"the host does not see what is mounted in {folder}: NVIDIA MPS would be refused", advice)
 
     def _look_at_cgroup(self) -> Iterator[Finding]:
         if not self._settings.daemon_cgroup:

@@ -75,7 +75,7 @@ def test_shared_memory_that_the_host_does_not_see_is_a_warning(machine: Machine)
     table.write_text(f"30 22 8:1 / {folder} rw - ext4 /dev/sda1 rw\n")
     ((level, text),) = look(machine, shares="MPS")
     assert level is Level.WARNING
-    assert text.endswith("shares with MPS are refused")
+    assert text.endswith("NVIDIA MPS would be refused")
     table.write_text(f"30 22 8:1 / {folder} rw shared:5 - ext4 /dev/sda1 rw\n")
     assert look(machine, shares="MPS") == [(Level.OK, f"the host sees what is mounted in {folder}")]
     assert look(machine, shares="TimeSlicing") == []
