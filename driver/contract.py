@@ -46,6 +46,7 @@ class Target:
     partition: Partition | None
     """As it was when the inventory was made; without `uuid` it has to be made by a step."""
     admin_access: bool
+    """The claim only looks on: nothing is changed for it, and a partition that it is given is there."""
     share_id: str | None
     claim: str = ""
     """UID of the claim, for what a vendor sets up for one claim alone."""

@@ -64,10 +64,10 @@ class Grant:
         """Return what the vendor needs to know; `claim` is the UID.
 
         A partition that is published without its UUID is made by a step. The inventory may be a little old: whether it
-        is there just now, its vendor sees for itself.
+        is there just now, its vendor sees for itself. Admin access makes nothing: it gets what is there.
         """
         part = self.entry.partition
-        if part is not None and vocabulary.UUID not in self.entry.device.attributes:
+        if part is not None and not self.admin_access and vocabulary.UUID not in self.entry.device.attributes:
             profiles = self.entry.accelerator.profiles
             handle = next((each.handle for each in profiles if each.name == part.profile), part.handle)
             part = replace(part, uuid=None, handle=handle)

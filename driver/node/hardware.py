@@ -63,6 +63,7 @@ class Hardware:
         Vendors plan first, also for devices that others serve then (power, modes). Changes nothing. Raises what they
         do, and `StepContested` if another claim needs the hardware otherwise.
         """
+        targets = _leave_out_missing(targets)
         planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []
         for server in self._neutral:
             own = [target for target in targets if server.takes(target)]
@@ -70,9 +71,16 @@ class Hardware:
         return stepping.share(planned, uid, ledger.holders(), self._boot_id) if planned else ()
 
     def describe(self, targets: Sequence[Target], done: Sequence[Step] = ()) -> Preparation:
-        """Return what containers get. Raises `Unavailable` or `InvalidInput`."""
+        """Return what containers get. Raises `Unavailable` or `InvalidInput`.
+
+        Of a partition that nobody has made admin access gets nothing; a claim that got nothing else either gets what
+        comes with every device.
+        """
+        there = _leave_out_missing(targets)
         found = _NOTHING
-        for server, own in self._divide(targets):
+        if targets and not there:
+            return Preparation(self._vendor.prepare((), done).common, {})
+        for server, own in self._divide(there):
             added = server.prepare(own, done)
             common = found.common if added.common == ContainerEdits() else added.common
             found = Preparation(common, {**found.devices, **added.devices})
@@ -150,3 +158,8 @@ class Hardware:
         if not isinstance(self._vendor, Steps):
             raise Unsupported(f"vendor {self._vendor.name} cannot do or undo step {step.name}")
         return self._vendor
+
+
+def _leave_out_missing(targets: Sequence[Target]) -> list[Target]:
+    """Return targets without partitions that could be made and are not there, for who only looks on."""
+    return [each for each in targets if not (each.admin_access and each.partition and each.partition.uuid is None)]
