@@ -29,6 +29,12 @@ def ask(memory: str, share: int, name: str = "gpu", **fields: Json) -> Body:
     return {"name": name, "deviceClassName": "shared.accel-dra.dev", "capacity": {"requests": requests}, **fields}
 
 
+def run(e2e: E2E, name: str, template: str) -> Pod:
+    """Create a pod and wait until it runs: the next one then finds what is left."""
+    e2e.pod(name, template)
+    return e2e.cluster.wait_running(name)
+
+
 def results(e2e: E2E, pod: Pod) -> list[AllocationResult]:
     allocation = e2e.claim_of(pod).status.allocation
     assert allocation is not None
@@ -47,9 +53,7 @@ def checkpoint(e2e: E2E) -> str:
 def test_claims_share_a_device_within_their_limits_until_it_is_full(start: Start) -> None:
     e2e = start(MPS)
     e2e.template("half", ask("20Gi", 50))
-    for name in ("a", "b", "c"):
-        e2e.pod(name, "half", nodeName="")
-    first, second, third = (e2e.cluster.wait_running(name) for name in ("a", "b", "c"))
+    first, second, third = (run(e2e, name, "half") for name in ("a", "b", "c"))
     given = [results(e2e, pod)[0] for pod in (first, second, third)]
     assert given[0].device == given[1].device != given[2].device
     assert len({each.share_id for each in given}) == 3
@@ -200,9 +204,7 @@ def test_two_claims_share_a_partition_that_is_made_once_and_removed_with_the_las
     e2e = start(node)
     profile: Json = [{"cel": {"expression": 'device.attributes["accel-dra.dev"].?profile.orValue("") == "3g.40gb"'}}]
     e2e.template("half", ask("15Gi", 50, selectors=profile))
-    for name in ("a", "b", "c"):
-        e2e.pod(name, "half")
-    pods = [e2e.cluster.wait_running(name) for name in ("a", "b", "c")]
+    pods = [run(e2e, name, "half") for name in ("a", "b", "c")]
     devices = [results(e2e, pod)[0].device for pod in pods]
     assert devices[0] == devices[1] != devices[2]
     uuids = [describe(e2e, pod)["accel-dra.dev/uuid"] for pod in pods]
