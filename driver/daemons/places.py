@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -66,12 +67,11 @@ class Place:
         """Take the lock; False if someone else has it."""
         if self.is_held:
             return True
+        path = self.folder / "lock"
         with self._telling("lock"):
             self.folder.mkdir(0o750, parents=True, exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _get(lock, path):
                 os.close(lock)
                 return False
         self._lock = lock
@@ -82,6 +82,29 @@ class Place:
         if self.is_held:
             os.close(self._lock)
         self._lock = -1
+
+    @property
+    def ended(self) -> float | None:
+        """When it was to be stopped, in seconds since the epoch; None if it is wanted, or something of it may run."""
+        if not self.is_clear:
+            return None
+        try:
+            return self._stop.stat().st_mtime
+        except OSError:
+            return None
+
+    def remove(self) -> bool:
+        """Remove the folder with all logs, unless the daemon is wanted or somebody sees to it; say whether it went."""
+        if not self.folder.exists() or not self.try_lock():
+            return False
+        try:
+            if self.ended is None:
+                return False
+            with self._telling("remove"):
+                shutil.rmtree(self.folder)
+            return True
+        finally:
+            self.unlock()
 
     def ask_to_stop(self) -> None:
         """Tell everyone that the daemon shall not run."""
@@ -142,3 +165,12 @@ class Place:
         except OSError as error:
             what = error.filename or self.folder
             raise self.failure(f"cannot {action} it: {what}: {error.strerror}") from error
+
+
+def _get(lock: int, path: Path) -> bool:
+    """Get an open lock; False if someone else has it, or has just removed its file with the folder."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False

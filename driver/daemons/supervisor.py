@@ -10,8 +10,8 @@ import contextlib
 import re
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,15 @@ from driver.model.occurrences import DaemonStopped, Emit
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _GLANCE: Final = 0.05
 """Seconds between two looks whether another instance has let go of a daemon."""
+KEPT: Final = 16
+"""Of how many daemons that have ended the logs are kept."""
+
+
+@dataclass
+class _Turn:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0
+    """Threads that have the lock or wait for it."""
 
 
 class Supervisor:
@@ -42,7 +51,7 @@ class Supervisor:
         self._timings = timings or Timings()
         self._lock = threading.Lock()
         self._guards: dict[str, Guard] = {}
-        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: dict[str, _Turn] = {}
         self._closed = threading.Event()
 
     def start(self, daemon: Daemon) -> None:
@@ -78,6 +87,7 @@ class Supervisor:
                     self._emit(DaemonStopped(name))
             finally:
                 place.unlock()
+        self._tidy()
 
     def close(self) -> None:
         """End the supervision; the daemons live on. Safe to repeat."""
@@ -101,11 +111,26 @@ class Supervisor:
                 raise place.failure("another instance of the plugin supervises it and does not end it")
             time.sleep(_GLANCE)
 
+    def _tidy(self) -> None:
+        """Remove what is left of daemons that ended before the last few: claims give their daemons ever new names."""
+        with contextlib.suppress(OSError, StepFailed):  # the next end tries again
+            places = [Place(folder) for folder in self._root.iterdir()]
+            ended = sorted((when, place.name) for place in places if (when := place.ended) is not None)
+            for _, name in ended[:-KEPT]:
+                self._place(name).remove()
+
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
         if not _NAME.fullmatch(name):
             raise StepFailed(f"daemon {name}", "its name cannot be that of a file")
         with self._lock:
-            turn = self._turns[name]
-        with turn:
-            yield
+            turn = self._turns.setdefault(name, _Turn())
+            turn.users += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.users -= 1
+                if not turn.users:
+                    del self._turns[name]

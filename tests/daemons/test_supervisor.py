@@ -14,7 +14,8 @@ import pytest
 
 from driver.daemons import processes
 from driver.daemons.launching import Patience
-from driver.daemons.supervisor import Supervisor
+from driver.daemons.places import Place
+from driver.daemons.supervisor import KEPT, Supervisor
 from driver.model.errors import StepFailed
 from driver.model.occurrences import DaemonStopped
 from tests.daemons.bench import QUICK, SLEEP, Bench
@@ -346,3 +347,41 @@ def test_stop_works_while_the_daemon_is_being_started_by_another_thread(bench: B
     bench.supervisor.stop("mps")
     thread.join()
     assert not bench.running()
+
+
+def test_of_daemons_that_have_ended_the_last_logs_are_kept_and_no_more(bench: Bench) -> None:
+    """A claim has a daemon of its own name: a node that lives for years must not collect them."""
+    bench.supervisor.start(bench.daemon(SLEEP, "running"))
+    for number in range(KEPT + 4):
+        name = f"claim-{number:02}"
+        bench.supervisor.start(bench.daemon(f"echo from {name}; touch $HERE/{name}; {SLEEP}", name, bench.has(name)))
+        bench.supervisor.stop(name)
+    left = sorted(path.name for path in bench.file("daemons").iterdir())
+    assert left == [*(f"claim-{number:02}" for number in range(4, KEPT + 4)), "running"]
+    assert "from claim-19" in bench.log("claim-19")
+    assert bench.running("running")
+
+
+def test_a_daemon_that_is_wanted_again_is_not_tidied_away(bench: Bench) -> None:
+    for number in range(KEPT):
+        bench.supervisor.start(bench.daemon(SLEEP, f"claim-{number:02}"))
+        bench.supervisor.stop(f"claim-{number:02}")
+    bench.supervisor.start(bench.daemon(SLEEP, "claim-00"))
+    for name in ("one", "two"):
+        bench.supervisor.start(bench.daemon(SLEEP, name))
+        bench.supervisor.stop(name)
+    assert bench.running("claim-00")
+    assert not bench.file("daemons/claim-01").exists()
+
+
+def test_a_lock_whose_file_was_removed_keeps_nobody_out_and_lets_nobody_in_twice(tmp_path: Path) -> None:
+    first, second, third = (Place(tmp_path / "mps") for _ in range(3))
+    assert first.try_lock()
+    first.ask_to_stop()
+    assert not second.try_lock()
+    first.unlock()
+    assert second.remove()
+    assert third.try_lock()
+    assert not first.try_lock()
+    assert not second.remove()
+    third.unlock()

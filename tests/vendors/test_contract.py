@@ -216,6 +216,16 @@ def test_edits_of_a_device_do_not_depend_on_the_others_of_the_claim(machines: Se
             assert alone.common == together.common, machine.title
 
 
+def test_without_targets_there_is_what_comes_with_every_device(machines: Sequence[Machine]) -> None:
+    """A claim with admin access may have been given only partitions that nobody has made."""
+    for machine in machines:
+        vendor = machine.create({})
+        targets, together = prepare_all(vendor)
+        alone = vendor.prepare([])
+        assert alone.devices == {}, machine.title
+        assert alone.common == together.common or not targets, machine.title
+
+
 def test_a_container_learns_nothing_of_devices_it_did_not_get(machines: Sequence[Machine]) -> None:
     for machine in machines:
         targets, preparation = prepare_all(machine.create({}))
