@@ -69,6 +69,13 @@ class World:
 
     def look(self) -> Inventory:
         """Return the inventory of the hardware as claims have made it."""
+        found = self.look_again(self._offer)
+        if self.held:
+            assert [entry.device for entry in found.entries] == self._published, "no churn of slices"
+        return found
+
+    def look_again(self, offer: Offer) -> Inventory:
+        """Return the inventory of the same hardware under another offer."""
         names = {device.device for _, record in self.held.values() for device in record.devices}
         devices, owned = [], set(self._offer.owned)
         for device in self._devices:
@@ -88,10 +95,7 @@ class World:
                 for name, place in mine
                 if (name, place) not in foreign
             }
-        found = inventory.build(snapshot(*devices), None, dataclasses.replace(self._offer, owned=frozenset(owned)))
-        if self.held:
-            assert [entry.device for entry in found.entries] == self._published, "no churn of slices"
-        return found
+        return inventory.build(snapshot(*devices), None, dataclasses.replace(offer, owned=frozenset(owned)))
 
     def try_to_allocate(self, request: DeviceRequest) -> Claim | None:
         """Return the claim with what the scheduler gives it, None if there is nothing for it."""
@@ -116,6 +120,17 @@ class World:
         results = claim.status.allocation.devices.results
         assert len(grants) == len(results)
         self.held[uid] = (claim, Record(uid, "team", claim.metadata.name, Phase.PREPARED, "b", _hold(results)))
+
+    def run(self, actions: list[DeviceRequest | int]) -> None:
+        """Allocate and prepare what is asked for; a number releases a claim."""
+        for action in actions:
+            if isinstance(action, int):
+                if action < len(self.held):
+                    del self.held[sorted(self.held)[action]]
+                continue
+            claim = self.try_to_allocate(action)
+            if claim is not None and claim.metadata.uid not in self.held:
+                self.prepare(claim)
 
     def admits(self, entry: Entry, found: Inventory) -> bool:
         """Say whether preparing would admit another claim for all of one device."""
@@ -215,20 +230,44 @@ def requests() -> st.SearchStrategy[DeviceRequest]:
 def test_what_the_scheduler_allocates_is_admitted_and_nothing_else(
     world: World, actions: list[DeviceRequest | int], looked_at: list[int]
 ) -> None:
-    for action in actions:
-        if isinstance(action, int):
-            if action < len(world.held):
-                del world.held[sorted(world.held)[action]]
-            continue
-        claim = world.try_to_allocate(action)
-        if claim is not None and claim.metadata.uid not in world.held:
-            world.prepare(claim)
+    world.run(actions)
     found = world.look()
     for number in looked_at:
         # The whole devices come last: small numbers are for them, so that they are looked at in most examples.
         entry = found.entries[-1 - number % len(found.entries)]
         allocated = world.try_to_allocate(ask_for(entry)) is not None
         assert world.admits(entry, found) is allocated, entry.name
+
+
+@given(worlds(), st.lists(requests(), min_size=1, max_size=6), st.sampled_from(Mode))
+@settings(max_examples=30)
+def test_what_claims_have_is_kept_and_kept_from_others_whatever_is_offered_now(
+    world: World, actions: list[DeviceRequest], mode: Mode
+) -> None:
+    """The mode is switched while claims hold devices, and neither shares nor pass-through are offered any more."""
+    world.run([*actions])
+    found = world.look_again(Offer(mode))
+    held = [device for _, record in world.held.values() for device in record.devices]
+    offered = {entry.name: entry for entry in found.entries}
+    parts = {
+        entry.name for entry in world.look().entries if entry.partition and words.UUID not in entry.device.attributes
+    }
+    assert {device.device for device in held} & parts <= offered.keys(), "a partition that a claim has stays published"
+    for entry in found.entries:
+        if admitting.find_rival(admitting.Wanted(entry), held, found) is not None:
+            continue
+        beside = [device.device for device in held if naming.is_at(device.device, entry.accelerator.pci_address)]
+        assert entry.name not in beside
+        if entry.partition is None:
+            assert beside == [], "a whole device is nobody's"
+        else:
+            assert all(device in parts or device in offered for device in beside), "beside partitions only"
+            assert entry.accelerator.pci_address not in {find_address(device) for device in beside}
+
+
+def find_address(device: str) -> str:
+    """Return the address of a device that is all of its accelerator, else nothing."""
+    return next((address for address in ADDRESSES if device.endswith(naming.slug(address))), "")
 
 
 def test_every_device_of_a_full_machine_is_refused_by_both() -> None:

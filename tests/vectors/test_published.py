@@ -58,6 +58,8 @@ def test_our_allocator_answers_as_recorded(
     machine: str, record_property: Callable[[str, object], None], *, with_table: bool
 ) -> None:
     vectors = [vector for vector in VECTORS if vector["category"] == machine]
+    if not with_table:  # the random ones have the same few selectors
+        vectors = [vector for vector in vectors if not vector["topic"].startswith("at random")]
     found = [
         vector["id"]
         for vector in vectors
