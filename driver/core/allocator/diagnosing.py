@@ -118,7 +118,12 @@ def _too_small(case: Case) -> Reason:
         largest = max(having, key=lambda each: each.value)
         if asked[name] > largest.value:
             shortfall = misses.Shortfall(name, ">=", asked[name], largest.value)
-            return Reason(Code.CAPACITY_EXCEEDED, shortfall.describe(), shortfall=shortfall)
+            left = case.sieve.large_enough
+            if not left:
+                return Reason(Code.CAPACITY_EXCEEDED, shortfall.describe(), shortfall=shortfall)
+            reached = wording.count(left + len(case.sieve.small), "device")
+            what = f"{left} of {reached} are large enough: {shortfall.describe(is_one_of_many=True)}"
+            return Reason(Code.CAPACITY_EXCEEDED, what)
     refused = [name for name in asked if any(_refuses(device, name, case) for device in case.sieve.small)]
     text = (
         f"the request policy of the devices does not allow {', '.join(f'{asked[name]} of {name}' for name in refused)}"

@@ -84,9 +84,9 @@ def _describe_refusal(refusal: Refusal, rule: Rule | None, number: int) -> str:
         case Refusal.IN_USE:
             return f"{devices} are needed by other requests"
         case Refusal.CAPACITY:
-            return f"other requests leave too little capacity of {devices}"
+            return f"what else is asked for leaves too little capacity of {devices}"
         case Refusal.COUNTERS:
-            return f"other requests leave too little of the counters of {devices}"
+            return f"what else is asked for leaves too little of the counters of {devices}"
         case Refusal.TAINT:
             return f"{devices} are tainted"
     kind = "matchAttribute" if rule is not None and rule.is_match else "distinctAttribute"

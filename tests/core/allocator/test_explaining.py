@@ -249,9 +249,9 @@ def test_all_devices_of_which_one_is_in_use() -> None:
     assert text == "no node can give request r all devices: 1 node: all wanted, 2 of 3 free, held by team/train"
 
 
-def asks_memory(amount: str, name: str = "memory") -> Request:
+def asks_memory(amount: str, name: str = "memory", count: int = 1) -> Request:
     capacity = CapacityRequirements(requests={name: amount})
-    return Request(name="r", exactly=msgspec.structs.replace(want(""), capacity=capacity))
+    return Request(name="r", exactly=msgspec.structs.replace(want("", count=count), capacity=capacity))
 
 
 def test_capacity_that_no_device_has() -> None:
@@ -298,6 +298,38 @@ def test_counters_that_are_exhausted_name_what_is_left_and_who_has_it() -> None:
 def test_counters_that_are_too_few_for_all_of_a_request() -> None:
     explanation = look(partitioned("a"), make_claim("mine", ask("r", count=3)))
     assert "together they need more of counter slices than is left" in explanation.text
+
+
+def test_devices_of_one_request_that_leave_each_other_too_little_are_not_blamed_on_other_requests() -> None:
+    sets = [CounterSet(name=f"gpu-{index}", counters={"ofa": Counter(value="1")}) for index in range(2)]
+    parts = [
+        PublishedDevice(
+            name=f"part-{index}-{place}",
+            capacity={"memory": Capacity(value="10Gi")},
+            consumes_counters=(CounterConsumption(counter_set=f"gpu-{index}", counters={"ofa": Counter(value="1")}),),
+            allow_multiple_allocations=True,
+        )
+        for index in range(2)
+        for place in range(2)
+    ]
+    pool = Pool(name="a", generation=1, resource_slice_count=2)
+    slices = [
+        make_slice(parts, name="parts", pool=pool, node_name="a"),
+        make_slice((), name="counters", pool=pool, counters=sets, node_name="a"),
+    ]
+    explanation = look(slices, make_claim("mine", ask("r", count=3)))
+    assert explanation.text == (
+        "no node can give request r 3 devices: 1 node: what else is asked for leaves too little of the counters of "
+        "2 devices"
+    )
+
+
+def test_how_many_devices_are_large_enough_is_told_with_the_largest_of_the_others() -> None:
+    devices = [gpu("gpu-0", memory="80Gi"), gpu("gpu-1"), gpu("gpu-2", memory="24Gi")]
+    shared = [msgspec.structs.replace(each, allow_multiple_allocations=True) for each in devices]
+    assert say([on("a", shared)], asks_memory("60Gi", count=2)).endswith(
+        "1 node: 1 of 3 devices are large enough: memory at most 40Gi < 60Gi asked"
+    )
 
 
 def test_requests_that_want_the_same_devices() -> None:
