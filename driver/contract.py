@@ -39,7 +39,7 @@ class Roots:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One device of a claim, with the hardware behind it, for which edits are wanted."""
+    """One device of a claim (`claim`: its UID), with the hardware behind it, for which edits are wanted."""
 
     name: str
     accelerator: Accelerator
@@ -49,7 +49,6 @@ class Target:
     """The claim only looks on: nothing is changed for it, and a partition that it is given is there."""
     share_id: str | None
     claim: str = ""
-    """UID of the claim, for what a vendor sets up for one claim alone."""
     sharing: Sharing | None = None
     shared: bool = False
     """Other claims may have shares of it beside this one. `sharing`: how, also among the containers of one claim."""

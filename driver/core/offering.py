@@ -53,5 +53,5 @@ class Offer:
     """PCI addresses of devices that claims of ours have passed through."""
     shares: Strategy | None = None
     """How several claims share a device; None: they do not."""
-    kept: Mapping[str, Strategy] = field(default_factory=dict)
+    kept: Mapping[str, Strategy] = field(default_factory=dict, hash=False)
     """By name, devices of which claims hold shares: they are shared as they were until the last is released."""
