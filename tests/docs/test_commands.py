@@ -30,7 +30,7 @@ import yaml
 from driver import __version__, vendors
 from driver.cli.commands import cli
 from driver.core import cel, inventory
-from driver.settings import Settings
+from driver.settings import ENV_PREFIX, Settings
 from driver.simulation.apiserver import ApiServer
 from driver.webhook.certificates import Certificates
 from tests.docs.blocks import DOCUMENTS, ROOT, Block, read_blocks, split
@@ -151,9 +151,21 @@ def test_node_commands_name_what_exists(block: Block) -> None:
             kinds = {"daemonset": "DaemonSet", "deployment": "Deployment"}
             kind, _, name = next(word for word in words if "/" in word).partition("/")
             assert (kinds[kind], name) in installed
+            if words[3:5] == ["set", "env"]:
+                check_variables(words[6:])
             words = words[words.index("--") + 1 :] if "--" in words else []
         if words:
             parse_our_command(words)
+
+
+def check_variables(assignments: list[str]) -> None:
+    """Have click read variables of the plugin's DaemonSet as options. Raises for an unknown name or a wrong value."""
+    words = ["accel-dra", "plugin"]
+    for assignment in assignments:
+        variable, _, value = assignment.partition("=")
+        assert variable.startswith(ENV_PREFIX)
+        words.append(f"--{variable.removeprefix(ENV_PREFIX).lower().replace('_', '-')}={value}")
+    parse_our_command(words)
 
 
 def parse_our_command(words: list[str]) -> None:
