@@ -22,6 +22,8 @@ from tests.fakes.installing import ADMIN, find_path, guarded_server, install, is
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 BASE: Final = kustomize.render(DEPLOY / "base")
 SLICES: Final = "/apis/resource.k8s.io/v1/resourceslices"
+UNKNOWN_HERE: Final = ("Certificate", "Issuer", "PodDisruptionBudget", "Service", "ValidatingWebhookConfiguration")
+"""Kinds around the webhook that the embedded server does not serve; `test_webhook_manifests` reads them."""
 Connect = Callable[[str], Client]
 
 
@@ -81,7 +83,7 @@ def test_every_object_is_accepted(server: ApiServer, connect: Connect, name: str
 def test_all_components_together_are_accepted(server: ApiServer, tmp_path: Path) -> None:
     names = sorted(path.name for path in (DEPLOY / "components").iterdir())
     with overlay(tmp_path, names) as objects:
-        install(server, objects)
+        install(server, [item for item in objects if item["kind"] not in UNKNOWN_HERE])
     assert len(server.store.list("deviceclasses")) == 7
 
 
