@@ -60,6 +60,8 @@ class Transactions:
         self._metadata_dir = metadata_dir
         self._emit = emit
         self._lapsed: set[str] = set()
+        self._undoing: set[str] = set()
+        """UIDs of claims that are being undone although the disk did not let us write that down."""
 
     def resume(self, ledger: Ledger, uid: str, inventory: Inventory | None) -> Record | None:
         """Return the record of a claim that is prepared, with its files in place; None if it is not prepared.
@@ -69,7 +71,7 @@ class Transactions:
         record = ledger.get(uid)
         if record is None:
             return None
-        if record.phase is Phase.PREPARING:
+        if record.phase is Phase.PREPARING or uid in self._undoing:
             self.roll_back(ledger, record, record.steps)
             return None
         if record.boot_id != self.site.boot_id:
@@ -117,16 +119,27 @@ class Transactions:
     def unprepare(self, ledger: Ledger, uid: str) -> None:
         """Undo a claim, from its record alone. One that is not known is done already.
 
-        Raises `StepFailed` or `StorageFailed`; then the record stays and the kubelet's next try continues.
+        Raises `StepFailed` or `StorageFailed`; then the record stays and the kubelet's next try continues. A full disk
+        is no reason: pods that end are what makes room on it.
         """
         record = ledger.get(uid)
         if record is None:
             self._remove_strays(uid)
         else:
             if record.steps and record.phase is Phase.PREPARED:
-                ledger.put(recording.interrupted(record))
+                self._begin_undoing(ledger, record)
             self.roll_back(ledger, record, record.steps)
         ledger.release(uid)
+
+    def _begin_undoing(self, ledger: Ledger, record: Record) -> None:
+        """Write down that a claim is being undone. If we die without that, it looks prepared until it is undone again.
+
+        All that is lost then is that undoing goes on by itself when the plugin starts.
+        """
+        try:
+            ledger.put(recording.interrupted(record))
+        except StorageFailed:
+            self._undoing.add(record.uid)
 
     def roll_back(self, ledger: Ledger, record: Record, steps: Sequence[Step]) -> None:
         """Undo steps, last first, then remove what a claim has left. Raises `StepFailed`, `StorageFailed`."""
@@ -137,11 +150,12 @@ class Transactions:
         if record.metadata:
             self._remove_metadata(ledger, record)
         ledger.remove(record.uid)
+        self._undoing.discard(record.uid)
 
     @property
     def lapsed(self) -> frozenset[str]:
         """UIDs of prepared claims for which a process of ours does not hold what it should."""
-        return frozenset(self._lapsed)
+        return frozenset(self._lapsed - self._undoing)
 
     def doubt(self, uids: Iterable[str]) -> None:
         """Take claims for lapsed until they are upheld, as when the plugin has just started."""

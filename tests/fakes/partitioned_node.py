@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from driver import vendors
-from driver.core import inventory
+from driver.core import inventory, shares
 from driver.core.offering import Mode, Offer
+from driver.daemons.places import Place
 from driver.daemons.supervisor import Supervisor
 from driver.model.claims import AllocationResult
 from driver.model.devices import Accelerator, Inventory
 from driver.model.prepared import ClaimRef
+from driver.model.sharing import Strategy
 from driver.node.preparer import Preparer, open_preparer
 from driver.node.surveying import Surveyor
 from driver.passthrough.binding import Passthrough
 from driver.state.files import Disk
 from driver.vendors.simulated.vendor import Simulated
-from tests.fakes.bench import Bench, claim, result
+from tests.fakes.bench import Bench, claim, result, share
 from tests.vendors.machines import make_roots
 from tests.vendors.nvidia.sharers import QUICK
 
@@ -37,6 +39,7 @@ class PartitionedNode:
         self.bench = Bench(root)
         self.root = root
         self.mode = Mode.DYNAMIC
+        self.shares: Strategy | None = None
         self._file = root / "node.json"
         self.write()
         self.start()
@@ -72,7 +75,8 @@ class PartitionedNode:
     def look(self) -> Inventory:
         """Look at the hardware, as the scanner does every second or two."""
         survey = self._surveyor.snapshot()
-        offer = Offer(mode=self.mode, owned=survey.ownership.owned)
+        kept = shares.keep(survey.ownership.devices, self.shares)
+        offer = Offer(mode=self.mode, owned=survey.ownership.owned, shares=self.shares, kept=kept)
         self.bench.inventory = inventory.build(survey.snapshot, None, offer)
         return self.bench.inventory
 
@@ -95,6 +99,15 @@ class PartitionedNode:
             result(name, f"r{number}", adminAccess=admin_access or None) for number, name in enumerate(devices)
         ]
         return self.bench.add(claim(uid, *results))
+
+    def add_share(self, uid: str, device: str, percent: int) -> ClaimRef:
+        """Put a claim into the cluster that was given so much of a device's compute, and a gibibyte."""
+        return self.bench.add(claim(uid, share(device, f"share-{uid}", "1Gi", percent)))
+
+    def daemons(self) -> dict[str, int]:
+        """Return the number of each daemon's process by name."""
+        places = (Place(folder) for folder in (self.root / "state/daemons").glob("*"))
+        return {place.name: process.pid for place in places if (process := place.read())}
 
     def accelerator(self, number: int = 0) -> Accelerator:
         """Return one of the devices as it is now."""

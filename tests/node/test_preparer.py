@@ -582,6 +582,26 @@ def test_a_full_disk_is_an_error_of_the_claim_and_leaves_nothing(tmp_path: Path,
     preparer.close()
 
 
+def test_a_full_disk_does_not_keep_a_claim_from_being_released(tmp_path: Path) -> None:
+    """The kubelet evicts pods because the disk is full: those that do not end leave no room."""
+    disk = FullDisk()
+    bench = Bench(tmp_path, disk)
+    bench.vendor.steps_per_device = 2
+    wanted = bench.add(claim("u1", result(device(1))))
+    preparer = bench.open()
+    assert not prepare_one(preparer, wanted).error
+    disk.full = ("state/", "cdi/")
+    bench.vendor.fail_undos = {f"{device(1)}.0"}
+    assert "keeps" in unprepare_one(preparer, wanted)
+    assert "keeps" in prepare_one(preparer, wanted).error, "half of it is gone: it is not given out as if it were whole"
+    bench.vendor.fail_undos = set()
+    assert unprepare_one(preparer, wanted) == ""
+    assert bench.files() == {}
+    disk.full = ()
+    assert not prepare_one(preparer, wanted).error
+    preparer.close()
+
+
 def test_a_disk_that_fails_after_the_rename_leaves_nothing(tmp_path: Path) -> None:
     disk = FullDisk()
     bench = Bench(tmp_path, disk)

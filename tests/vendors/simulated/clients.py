@@ -18,6 +18,9 @@ class Client:
         folder = os.open(pipe, os.O_PATH)
         try:
             self._socket.connect(f"/proc/self/fd/{folder}/control")
+        except OSError:
+            self._socket.close()
+            raise
         finally:
             os.close(folder)
         self._reader = self._socket.makefile("r")
