@@ -230,6 +230,9 @@ def test_the_inventory_is_the_same_to_the_byte_however_devices_are_found() -> No
     devices = mesh(*combinations([f"0000:{bus:02x}:00.0" for bus in range(1, 5)], 2))
     one = inventory.build(snapshot(*devices)).entries
     other = inventory.build(snapshot(*reversed(devices))).entries
+    several = [h100(f"0000:{bus:02x}:00.0") for bus in range(1, 4)]
+    made = [inventory.build(snapshot(*found), None, DYNAMIC).counter_sets for found in (several, several[::-1])]
+    assert made[0] == made[1]
     encoder = msgspec.json.Encoder()
     assert [encoder.encode(entry.device) for entry in one] == [encoder.encode(entry.device) for entry in other]
 
@@ -346,6 +349,25 @@ def test_two_devices_at_one_address_are_counted_once() -> None:
 def view(address: str) -> View:
     """Return a kernel that can pass the device at an address through."""
     return View(loaded=True, groups={address: Group("7", (Function(address, 0x030200, driver="vendor"),))})
+
+
+def test_devices_of_which_claims_have_a_part_or_which_a_guest_has_are_marked() -> None:
+    device = carve(h100(), ("2g.20gb", 4))
+    others = (h100("0000:1b:00.0"), h100("0000:1c:00.0"))
+    owned, bound = own(device, ("2g.20gb", 4)), frozenset({"0000:1c:00.0"})
+    found = inventory.build(snapshot(device, *others), None, Offer(Mode.DYNAMIC, owned=owned, bound=bound))
+    assert found.engaged == {"gpu-0000-1a-00-0", "gpu-0000-1c-00-0"}
+
+
+def test_a_partition_of_ours_does_not_take_its_device_out_of_its_domain() -> None:
+    pair = [dataclasses.replace(each, profiles=h100().profiles) for each in mesh(("0000:1a:00.0", "0000:1b:00.0"))]
+    before = inventory.build(snapshot(*pair), None, DYNAMIC)
+    device = carve(pair[0], ("2g.20gb", 4))
+    after = inventory.build(snapshot(device, pair[1]), None, Offer(Mode.DYNAMIC, owned=own(device, ("2g.20gb", 4))))
+    assert [entry.device for entry in after.entries] == [entry.device for entry in before.entries]
+    whole = before.find("gpu-0000-1a-00-0")
+    assert whole is not None
+    assert words.INTERCONNECT_DOMAIN in whole.device.attributes
 
 
 def test_a_device_for_virtual_machines_takes_what_its_host_twin_takes() -> None:

@@ -15,7 +15,7 @@ from driver.core.ordering import order_devices
 from driver.core.partitioning import divide
 from driver.model.devices import Accelerator
 from tests.fakes.hardware import GIBIBYTE, accelerator, mesh, partition
-from tests.fakes.partitionable import DYNAMIC, carve, h100
+from tests.fakes.partitionable import DYNAMIC, carve, find_profile, h100
 
 
 def order(*devices: Accelerator) -> list[str]:
@@ -103,6 +103,17 @@ def test_what_somebody_elses_partition_spoils_already_is_not_spared() -> None:
     assert places_of("1g.10gb", device) == [6, 4, 5, 0, 1, 2, 3], "the one that is there costs nothing"
     device = carve(h100(), ("1g.10gb", 0))
     assert places_of("1g.10gb", device)[:4] == [0, 1, 2, 3], "without 4g and 3g at 0 this half is the cheap one"
+
+
+def test_a_place_that_others_have_no_choice_but_to_use_is_spared_more_than_one_of_many() -> None:
+    device = h100()
+    small, large = find_profile(device, "1g.10gb"), find_profile(device, "2g.20gb")
+    profiles = (
+        dataclasses.replace(small, placements=(0, 4)),
+        dataclasses.replace(large, name="only", placements=(0,)),
+        dataclasses.replace(large, name="many", placements=(3, 4, 6, 8)),
+    )
+    assert places_of("1g.10gb", dataclasses.replace(device, profiles=profiles)) == [4, 0], "4 spoils two, of four"
 
 
 def test_partitions_that_could_be_made_come_before_whole_devices_and_small_ones_first() -> None:

@@ -120,7 +120,10 @@ def test_a_partition_of_ours_is_offered_as_before_it_was_made() -> None:
 def test_a_partition_that_is_being_made_is_ours_before_its_identity_is_known() -> None:
     device = carve(h100(), ("2g.20gb", 2))
     planned = Own(ADDRESS, "2g.20gb", 2)
-    assert made(divide(device, Offer(Mode.DYNAMIC, owned=frozenset({planned})))) == {("2g.20gb", 2): "MIG-2g.20gb-2"}
+    division = divide(device, Offer(Mode.DYNAMIC, owned=frozenset({planned})))
+    assert made(division) == {("2g.20gb", 2): "MIG-2g.20gb-2"}
+    assert division.whole
+    assert all(part.takes for part in division.parts), "nothing is foreign"
     earlier = dataclasses.replace(planned, present=frozenset({"MIG-2g.20gb-2"}))
     assert not divide(device, Offer(Mode.DYNAMIC, owned=frozenset({earlier}))).whole, "it was there before: not ours"
 
@@ -198,7 +201,7 @@ def test_a_device_that_an_administrator_left_in_partition_mode_can_be_had_whole(
 
 def test_of_profiles_with_one_name_the_first_is_offered_and_none_twice() -> None:
     device = h100()
-    first = find_profile(device, "1g.10gb")
+    first = dataclasses.replace(find_profile(device, "1g.10gb"), placements=(6, *range(7)))
     twin = dataclasses.replace(first, placements=(0, 0, 6), multiprocessors=15)
     division = divide(dataclasses.replace(device, profiles=(first, twin)), DYNAMIC)
     assert [part.published.placement for part in division.parts] == list(range(7))
@@ -216,6 +219,20 @@ def test_a_device_with_too_many_memory_slices_for_counters_stays_whole() -> None
             "no partitions are made on it: its memory slices and engines are 44 counters; at most 32 can be published",
         )
     ]
+
+
+def test_as_many_counters_as_can_be_published_are_used() -> None:
+    device = h100()
+    fine = dataclasses.replace(find_profile(device, "1g.10gb"), placements=tuple(range(28)))
+    division = divide(dataclasses.replace(device, profiles=(fine,)), DYNAMIC)
+    assert len(division.counters) == 32
+    assert len(division.parts) == 28
+
+
+def test_a_profile_that_takes_no_memory_slice_is_none() -> None:
+    device = h100()
+    odd = dataclasses.replace(find_profile(device, "1g.10gb"), size=0)
+    assert divide(dataclasses.replace(device, profiles=(odd,)), DYNAMIC).parts == ()
 
 
 @pytest.mark.parametrize("mode", [Mode.OFF, Mode.STATIC])
