@@ -19,7 +19,7 @@ import yaml
 
 from driver.cli import clusters, explain_text
 from driver.cli.clusters import Look
-from driver.core import answering, drafting, policies
+from driver.core import answering, drafting, foreseeing, policies
 from driver.core.answering import Answer, State
 from driver.core.deciding import demands
 from driver.core.deciding.stocks import DeviceStock
@@ -84,7 +84,7 @@ def command(**options: str | None) -> int:
         answers, others = answer(client, question, str(options["driver_name"]))
     write = explain_text.encode if options["output"] == "json" else explain_text.show
     click.echo(write(answers, others), nl=False)
-    return EXIT_WAITING if any(each.state is State.WAITING for each in answers) else 0
+    return EXIT_WAITING if any(each.state is State.WAITING or each.refusals for each in answers) else 0
 
 
 def answer(client: Client, question: Question, driver: str) -> tuple[list[Answer], tuple[str, ...]]:
@@ -131,7 +131,15 @@ def _list_files(name: str) -> list[Path]:
 def _answer_claims(seen: Look, claims: Sequence[Claim], driver: str) -> list[Answer]:
     classes = seen.world.classes
     cluster = answering.Cluster(seen.world, seen.snapshot, DeviceStock(seen.slices, classes))
-    return answering.answer(cluster, claims, lambda claim: policies.find(claim, classes, driver))
+    answers = answering.answer(cluster, claims, lambda claim: policies.find(claim, classes, driver))
+    return [_foresee(each, seen, driver) for each in answers]
+
+
+def _foresee(given: Answer, seen: Look, driver: str) -> Answer:
+    """Return the answer with what the node will say about the configuration of the claim."""
+    if given.allocation is None:
+        return given
+    return replace(given, refusals=foreseeing.find_refusals(given.allocation, seen.slices, driver))
 
 
 def _find_claims(seen: Look, question: Question) -> list[Claim]:

@@ -31,9 +31,12 @@ def _show(answer: Answer) -> Iterator[str]:
     parts = answer.message.split("; ") if answer.reason != Reason.INVALID_POLICY.value else [answer.message]
     reason = f" ({answer.reason})" if answer.reason else ""
     what = "extended resources" if extended.is_imagined(answer.claim) else f"claim {answer.claim}"
-    yield f"{_MARKS[answer.state]} {what}{pod}: {_SAYS[answer.state]}{reason}"
+    mark = "✗" if answer.refusals else _MARKS[answer.state]
+    yield f"{mark} {what}{pod}: {_SAYS[answer.state]}{reason}"
     for part in parts:
         yield f"    {part}"
+    for refusal in answer.refusals:
+        yield f"    no pod starts with it: {refusal}"
     if answer.common:
         yield f"    in common: {common_traits.describe_common(answer.common)}"
     for device, left in answer.left.items():
@@ -66,6 +69,7 @@ def _describe(answer: Answer) -> dict[str, object]:
         "node": answer.node or None,
         "common": dict(answer.common),
         "left": dict(answer.left),
+        "refusals": list(answer.refusals),
         "devices": [_describe_device(each) for each in devices],
     }
 

@@ -62,6 +62,8 @@ class Answer:
     """What its devices have in common, see `common_traits`."""
     left: Mapping[str, str] = field(default_factory=dict)
     """What is left of devices of which it has shares, see `remainders`."""
+    refusals: tuple[str, ...] = ()
+    """Why its node prepares it for no pod, as far as the configuration tells, see `foreseeing`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Site:
     def explain(self, *arguments: str, text: str | None = None) -> dict[str, Any]:
         result = self.run(*arguments, "-o", "json", text=text)
         document: dict[str, Any] = json.loads(result.stdout)
-        waits = any(claim["state"] == "Waiting" for claim in document["claims"])
+        waits = any(claim["state"] == "Waiting" or claim["refusals"] for claim in document["claims"])
         assert result.return_value == (EXIT_WAITING if waits else 0)
         return document
 
@@ -137,6 +137,19 @@ def test_what_cannot_be_had_waits_with_a_reason_and_exit_code_3(site: Site) -> N
     result = site.run("-f", "-", text=site.claim("c", 9))
     assert result.return_value == EXIT_WAITING
     assert result.stdout.startswith("✗ claim team/c for any pod that uses c: waits (NoSuitableDevices)\n")
+
+
+def test_configuration_that_the_node_will_refuse_is_told_with_the_devices(site: Site) -> None:
+    parameters = {"apiVersion": "config.accel-dra.dev/v1alpha1", "kind": "GpuConfig", "sharing": {"strategy": "Mps"}}
+    text = site.claim("c", config=[{"opaque": {"driver": DRIVER, "parameters": parameters}}])
+    refusal = "'Mps' is not allowed; allowed: Exclusive, TimeSlicing, MPS (MPS was probably meant)"
+    result = site.run("-f", "-", text=text)
+    assert result.return_value == EXIT_WAITING
+    assert result.stdout.startswith("✗ claim team/c for any pod that uses c: would be allocated\n")
+    assert f"    no pod starts with it: configuration for {DRIVER} of the claim: parameters" in result.stdout
+    assert f"{refusal}\n" in result.stdout
+    (answer,) = site.explain("-f", "-", text=text)["claims"]
+    assert [each.endswith(refusal) for each in answer["refusals"]] == [True]
 
 
 def test_claims_of_one_file_do_not_get_the_same_device_twice(site: Site) -> None:
