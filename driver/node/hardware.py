@@ -1,7 +1,8 @@
 """All that is asked of hardware for a claim, and all that is changed: by the vendor, or by what is neutral of vendors.
 
-Called by `node.transactions` while the records are held. Promises that a change which claims share is run for each and
-undone with the last (`core.stepping` decides), and that the records say at every moment what may have to be undone.
+Called by `node.transactions` while the records are held, and the hardware too if it is to be changed. Promises that a
+change which claims share is run for each and undone with the last (`core.stepping` decides), that the records say at
+every moment what may have to be undone, and that they are free for others while the hardware works.
 """
 
 from __future__ import annotations
@@ -61,9 +62,23 @@ class Hardware:
         """Return the steps that a claim needs, those of other claims as they stand there.
 
         Vendors plan first, also for devices that others serve then (power, modes). Changes nothing. Raises what they
-        do, and `StepContested` if another claim needs the hardware otherwise.
+        do, `StepContested` if another claim needs the hardware otherwise, and `HardwareWanted` if it is to be changed
+        and not held: vendors may have to wait for hardware that is being changed before they can say how it is.
         """
         targets = _leave_out_missing(targets)
+        if any(self._is_changed_for(target) for target in targets):
+            ledger.want_hardware()
+        planned = self._plan(ledger, uid, targets)
+        if planned:
+            ledger.want_hardware()
+        return planned
+
+    def _is_changed_for(self, target: Target) -> bool:
+        """Say whether it is clear without asking that hardware is changed for a target."""
+        is_made = target.partition is not None and target.partition.uuid is None
+        return is_made or target.sharing is not None or any(each.takes(target) for each in self._neutral)
+
+    def _plan(self, ledger: Ledger, uid: str, targets: Sequence[Target]) -> tuple[Step, ...]:
         planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []
         for server in self._neutral:
             own = [target for target in targets if server.takes(target)]
@@ -90,7 +105,7 @@ class Hardware:
         """Run the steps of a record; `begun` tells, whatever happens, which may have changed something."""
         for step in record.steps:
             begun.append(step)
-            begun[-1] = self._run(record, step, begun)
+            begun[-1] = self._run(ledger, record, step, begun)
             for other in stepping.spread(begun[-1], record.uid, ledger.all(), self._boot_id):
                 ledger.put(other)
 
@@ -99,7 +114,8 @@ class Hardware:
         steps = list(record.steps)
         for number, step in enumerate(steps):
             if step.upkeep:
-                steps[number] = self._executor(step).run(step, tuple(steps[:number]))
+                with ledger.apart():
+                    steps[number] = self._executor(step).run(step, tuple(steps[:number]))
         upheld = recording.with_steps(record, steps)
         if upheld != record:
             ledger.put(upheld)
@@ -114,7 +130,7 @@ class Hardware:
         try:
             while left:
                 if not stepping.is_held(left[-1], record, ledger.holders(), self._boot_id):
-                    self._undo(record, left[-1])
+                    self._undo(ledger, record, left[-1])
                 left.pop()
         except Exception:
             with contextlib.suppress(DriverError):  # else it names more than is left, and undoing is safe to repeat
@@ -123,19 +139,21 @@ class Hardware:
                     ledger.put(recording.interrupted(recording.with_steps(known, left)))
             raise
 
-    def _run(self, record: Record, step: Step, begun: list[Step]) -> Step:
+    def _run(self, ledger: Ledger, record: Record, step: Step, begun: list[Step]) -> Step:
         started = time.monotonic()
         try:
-            done = self._executor(step).run(step, tuple(begun[:-1]))
+            with ledger.apart():
+                done = self._executor(step).run(step, tuple(begun[:-1]))
         except StepRefused:
             begun.pop()
             raise
         self._tell(record, done, "run", started)
         return done
 
-    def _undo(self, record: Record, step: Step) -> None:
+    def _undo(self, ledger: Ledger, record: Record, step: Step) -> None:
         started = time.monotonic()
-        self._executor(step).undo(step)
+        with ledger.apart():
+            self._executor(step).undo(step)
         self._tell(record, step, "undo", started)
 
     def _tell(self, record: Record, step: Step, operation: str, started: float) -> None:

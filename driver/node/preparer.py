@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from driver.contract import Vendor
 from driver.core.ownership import Holdings
@@ -30,7 +30,9 @@ from driver.state.boots import read_boot_id
 from driver.state.cdi_dir import CdiDir
 from driver.state.files import Disk
 from driver.state.metadata_dir import MetadataDir
-from driver.state.records import Records
+from driver.state.records import HardwareWanted, Ledger, Records
+
+_T = TypeVar("_T")
 
 _FIRST_PAUSE: Final = 0.05
 _SHORTEST_READ: Final = 1.0
@@ -175,7 +177,8 @@ class Preparer:
         while not self._outside.wait(min(left, _UPKEEP_INTERVAL)):
             left -= min(left, _UPKEEP_INTERVAL)
             try:
-                self.uphold()
+                with contextlib.suppress(Unavailable):  # the hardware is busy; the next time is soon
+                    self.uphold()
                 if left <= 0:
                     left = _COLLECTION_INTERVAL
                     self.collect()
@@ -198,10 +201,7 @@ class Preparer:
         started = self._outside.clock()
         reason = text = ""
         try:
-            with self._records.transaction(self._left(end)) as ledger:
-                self._attempts.withdraw(ref.uid)
-                ledger.mark_unprepared(ref.uid)
-                self._transactions.unprepare(ledger, ref.uid)
+            self._transact(end, lambda ledger: self._withdraw(ledger, ref.uid))
         except Exception as error:  # noqa: BLE001 - one claim's trouble, whatever it is, must not become another's
             reason, text = self._explain("unprepare", error)
         self._outside.emit(ClaimUnprepared(str(ref), self._since(started), reason, text))
@@ -226,15 +226,34 @@ class Preparer:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _try_once(self, ref: ClaimRef, attempt: _Attempt, end: float) -> tuple[PreparedDevice, ...]:
-        with self._records.transaction(self._left(end)) as ledger:
+        def resume(ledger: Ledger) -> Record | None:
             attempt.check(ref, ledger.read_mark(ref.uid))
-            record = self._transactions.resume(ledger, ref.uid, self._outside.inventory())
+            return self._transactions.resume(ledger, ref.uid, self._outside.inventory())
+
+        record = self._transact(end, resume)
         if record is not None and not self._is_outdated(ref, record, end):
             return record.devices
         claim = self._outside.fetch(ref.namespace, ref.name, max(_SHORTEST_READ, self._left(end)))
-        with self._records.transaction(self._left(end)) as ledger:
+
+        def prepare(ledger: Ledger) -> tuple[PreparedDevice, ...]:
             attempt.check(ref, ledger.read_mark(ref.uid))
             return self._transactions.prepare(ledger, ref, claim, self._outside.inventory())
+
+        return self._transact(end, prepare)
+
+    def _withdraw(self, ledger: Ledger, uid: str) -> None:
+        self._attempts.withdraw(uid)
+        ledger.mark_unprepared(uid)
+        self._transactions.unprepare(ledger, uid)
+
+    def _transact(self, end: float, act: Callable[[Ledger], _T]) -> _T:
+        """Do it with the records, and with the hardware only if it is to be changed: that may take long for others."""
+        try:
+            with self._records.transaction(self._left(end)) as ledger:
+                return act(ledger)
+        except HardwareWanted:
+            with self._records.transaction(self._left(end), hardware=True) as ledger:
+                return act(ledger)
 
     def _is_outdated(self, ref: ClaimRef, record: Record, end: float) -> bool:
         """Say whether the claim has other devices now. Without the API server's answer the record stands."""

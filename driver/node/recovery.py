@@ -45,7 +45,7 @@ class Recovery:
         next prepare. Raises `Unavailable` if another instance keeps the records, `StorageFailed` if they cannot be
         read.
         """
-        with self._records.transaction(_LOCK_TIMEOUT) as ledger:
+        with self._records.transaction(_LOCK_TIMEOUT, hardware=True, alone=True) as ledger:
             present = self._specs.names()
             site = self._transactions.site
             repairs = plan_repairs(site.driver, ledger.all(), present, site.boot_id, ledger.set_aside())
@@ -68,7 +68,7 @@ class Recovery:
         `Unavailable`, `StorageFailed` as `run` does.
         """
         for uid in sorted(self._transactions.lapsed):
-            with self._records.transaction(_LOCK_TIMEOUT) as ledger:
+            with self._records.transaction(_LOCK_TIMEOUT, hardware=True) as ledger:
                 found = [record for record in ledger.all() if record.uid == uid and record.phase is Phase.PREPARED]
                 if not found:  # released, perhaps by another instance
                     self._transactions.settle(uid)

@@ -1,5 +1,7 @@
 """What is done for one claim while the records are held: plan, journal, steps, files, record.
 
+Whatever would change hardware raises `HardwareWanted` before it has changed anything, unless that is held, too.
+
 Called by `node.preparer` (claims) and `node.recovery` (start). Promises that an interruption anywhere leaves a record
 from which the claim can be undone or completed, that a failure leaves nothing behind, and that a plain device costs
 one durable write. It must not wait for anything but the disk and the vendor.
@@ -72,6 +74,7 @@ class Transactions:
         if record is None:
             return None
         if record.phase is Phase.PREPARING or uid in self._undoing:
+            ledger.want_hardware()  # else it may be in the midst of being prepared
             self.roll_back(ledger, record, record.steps)
             return None
         if record.boot_id != self.site.boot_id:
@@ -126,6 +129,8 @@ class Transactions:
         if record is None:
             self._remove_strays(uid)
         else:
+            if record.steps or record.phase is Phase.PREPARING:
+                ledger.want_hardware()
             if record.steps and record.phase is Phase.PREPARED:
                 self._begin_undoing(ledger, record)
             self.roll_back(ledger, record, record.steps)
@@ -168,6 +173,7 @@ class Transactions:
     def uphold(self, ledger: Ledger, record: Record) -> Record:
         """Run again what a process of ours has to hold for a prepared claim. If that fails its next prepare tries."""
         self._lapsed.add(record.uid)
+        ledger.want_hardware()
         upheld = self._hardware.uphold(ledger, record)
         self._lapsed.discard(record.uid)
         return upheld
@@ -200,6 +206,7 @@ class Transactions:
         if planned and not steps:
             return None
         if record.steps:  # planned again afterwards: some of it may outlive a boot, and looks as if it had been so
+            ledger.want_hardware()
             ledger.put(recording.interrupted(record))
             self._hardware.undo(ledger, record, record.steps)
             planned = self._hardware.plan(ledger, record.uid, targets)

@@ -53,11 +53,31 @@ class _Queue:
             self._changed.notify_all()
 
 
+class Grip:
+    """One thread's hold on a lock, which it can let go of and take again."""
+
+    def __init__(self, lock: SharedLock) -> None:
+        self._lock = lock
+        self.held = False
+
+    def take(self, timeout: float) -> None:
+        """Get the lock. Raises as `SharedLock.hold` does; then it is not ours."""
+        self._lock.acquire(timeout)
+        self.held = True
+
+    def drop(self) -> None:
+        """Let go of the lock, if it is ours."""
+        if self.held:
+            self.held = False
+            self._lock.release()
+
+
 class SharedLock:
     """An flock on a file that also holds the counter. Every method raises `StorageFailed` if the disk refuses."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, make it if needed."""
+    def __init__(self, path: Path, what: str = "records") -> None:
+        """Open the file, make it if needed. `what` it keeps others from, for messages."""
+        self._what = what
         self._queue = _Queue()
         self._path = path
         self._file = self._open()
@@ -78,21 +98,45 @@ class SharedLock:
     @contextlib.contextmanager
     def hold(self, timeout: float) -> Iterator[None]:
         """Hold the lock alone. Raises `Unavailable` after `timeout` seconds of waiting for it, or once it is closed."""
-        deadline = time.monotonic() + timeout
-        if not self._queue.acquire(max(timeout, 0)):
-            raise Unavailable(f"other claims have kept the records busy for {timeout:.0f} s")
+        with self.grip(timeout):
+            yield
+
+    @contextlib.contextmanager
+    def grip(self, timeout: float) -> Iterator[Grip]:
+        """Hold the lock alone, as `hold` does, with a way to let others have it meanwhile."""
+        grip = Grip(self)
+        grip.take(timeout)
         try:
-            while not self._try():
-                if time.monotonic() >= deadline:
-                    raise Unavailable(f"another instance of the plugin has kept the records busy for {timeout:.0f} s")
-                time.sleep(_POLL)
-            try:
-                yield
-            finally:
-                if self._file >= 0:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+            yield grip
         finally:
+            grip.drop()
+
+    def acquire(self, timeout: float) -> None:
+        """Get the lock. Raises as `hold` does."""
+        deadline = time.monotonic() + timeout
+        if not self._queue.acquire(min(max(timeout, 0), threading.TIMEOUT_MAX)):
+            raise Unavailable(f"other claims have kept the {self._what} busy for {timeout:.0f} s")
+        try:
+            if not self._wait_until(deadline):
+                text = f"another instance of the plugin has kept the {self._what} busy for {timeout:.0f} s"
+                raise Unavailable(text)  # noqa: TRY301 - not ours in either case
+        except BaseException:
             self._queue.release()
+            raise
+
+    def _wait_until(self, deadline: float) -> bool:
+        """Wait for other instances of the plugin; return whether the lock is ours."""
+        while not self._try():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def release(self) -> None:
+        """Let others have the lock, which is ours."""
+        if self._file >= 0:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._queue.release()
 
     def read_counter(self) -> int:
         """Return how often `count` was called, by any process."""
@@ -107,7 +151,7 @@ class SharedLock:
 
     def _try(self) -> bool:
         if self._file < 0:
-            raise Unavailable("the records are closed: the plugin is stopping")
+            raise Unavailable(f"the {self._what} are closed: the plugin is stopping")
         with self._telling("lock"):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

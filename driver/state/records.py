@@ -1,17 +1,23 @@
 """Records of prepared claims: one durable file each, shared by the instances of a rolling update.
 
 Used by `node.transactions`. Everything happens inside `Records.transaction`, which holds a lock between threads and
-processes and first sees what another instance has changed. A file that is no record is moved to `quarantine/`, with
-the reason beside it, and reported; the others are served. A disk that does not let us read proves nothing about the
-file, and a record of a later version belongs to that version: both are left where they are.
+processes and first sees what another instance has changed. Whoever changes hardware holds a second lock besides, and
+lets go of the first while the hardware works (`Ledger.apart`): claims for which none is changed do not wait for it. So
+a record in the phase `preparing` is one whose writer died for whoever holds the hardware, and for nobody else.
 
-Layout below the root: `claims/<uid>.json`, `quarantine/`, `unprepared/<uid>`, `lock`.
+A file that is no record is moved to `quarantine/`, with the reason beside it, and reported; the others are served. A
+disk that does not let us read proves nothing about the file, and a record of a later version belongs to that version:
+both are left where they are.
+
+Layout below the root: `claims/<uid>.json`, `quarantine/`, `unprepared/<uid>`, `lock`, `hardware.lock`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +29,7 @@ from driver.model.occurrences import Emit, RecordQuarantined, RepairFailed
 from driver.model.prepared import CLAIM_UID, PreparedDevice, Record
 from driver.state import files, record_files
 from driver.state.files import Disk
-from driver.state.locks import SharedLock
+from driver.state.locks import Grip, SharedLock
 
 _REASON: Final = ".reason"
 _CLOSE_TIMEOUT: Final = 5.0
@@ -40,6 +46,20 @@ class _Loaded:
     mtime_ns: int
 
 
+class HardwareWanted(Exception):  # noqa: N818 - no error: the transaction is begun again with the hardware
+    """A transaction would change hardware and does not hold it. Nothing was changed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """What a transaction holds."""
+
+    grip: Grip
+    hardware: bool
+    alone: bool
+    """The records are kept also while the hardware works."""
+
+
 class Ledger:
     """The records while they are held: true to the folder, written through to it."""
 
@@ -53,7 +73,43 @@ class Ledger:
         self._loaded: dict[str, _Loaded] = {}
         self._failed: dict[str, StorageFailed] = {}
         self._seen: tuple[int, int, int] | None = None
+        self._hold: _Hold | None = None
         files.make_folder(disk, self._claims, 0o750)
+
+    def begin(self, hold: _Hold | None) -> None:
+        """Take note of what the transaction holds that begins, or goes on; None at its end."""
+        self._hold = hold
+
+    def want_hardware(self) -> None:
+        """Raise `HardwareWanted` if the transaction must not change hardware. To be asked before anything is done.
+
+        Raises `Unavailable` if the records were closed in its midst.
+        """
+        if self._hold is None:
+            raise Unavailable("the records were closed: the plugin is stopping")
+        if not self._hold.hardware:
+            raise HardwareWanted
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let others have the records while the hardware works; in the end they are read again.
+
+        Waits for them as long as it takes: what was done to hardware has to be written down. Raises `Unavailable` if
+        the records were closed meanwhile, `StorageFailed`.
+        """
+        self.want_hardware()
+        hold = self._hold
+        if hold is None or hold.alone:
+            yield
+            return
+        self._hold = None
+        hold.grip.drop()
+        try:
+            yield
+        finally:
+            hold.grip.take(math.inf)
+            self._hold = hold
+            self.refresh()
 
     def get(self, uid: str) -> Record | None:
         """Return the record of a claim.
@@ -267,18 +323,27 @@ class Records:
         self._root = Path(root)
         files.make_folder(disk, self._root, 0o750)
         self._lock = SharedLock(Path(root, "lock"))
+        self._hardware = SharedLock(Path(root, "hardware.lock"), "hardware")
         self._ledger = Ledger(Path(root), disk, emit, self._lock)
 
     @contextlib.contextmanager
-    def transaction(self, timeout: float) -> Iterator[Ledger]:
-        """Hold the records alone for a while.
+    def transaction(self, timeout: float, *, hardware: bool = False, alone: bool = False) -> Iterator[Ledger]:
+        """Hold the records alone for a while, with the `hardware` if it is to be changed.
 
-        Raises `Unavailable` if others hold them for longer than `timeout` seconds, `StorageFailed` if the folder
-        cannot be read.
+        `alone`: also while the hardware works, else others get at the records meanwhile. Raises `Unavailable` if others
+        hold them for longer than `timeout` seconds, `StorageFailed` if the folder cannot be read, `HardwareWanted`.
         """
-        with self._lock.hold(timeout):
-            self._ledger.refresh()
-            yield self._ledger
+        deadline = time.monotonic() + timeout
+        with self._hardware.hold(timeout) if hardware else contextlib.nullcontext():
+            left = timeout if not hardware else max(0.0, deadline - time.monotonic())
+            with self._lock.grip(left) as grip:
+                self._ledger.begin(_Hold(grip, hardware, alone))
+                try:
+                    self._ledger.refresh()
+                    yield self._ledger
+                finally:
+                    if grip.held:
+                        self._ledger.begin(None)
 
     def list(self) -> tuple[Record, ...]:
         """Return all records that are understood. Never waits: while somebody changes some, they are read as they are.
@@ -307,10 +372,13 @@ class Records:
 
         A transaction that does not end soon keeps it until the process ends: another instance must not get in.
         """
-        try:
-            with self._lock.hold(_CLOSE_TIMEOUT):
-                self._lock.close()
-        except StorageFailed:  # the folder is gone: there is nothing left to keep others out of
-            self._lock.close()
-        except Unavailable:
-            pass
+        with contextlib.suppress(Unavailable):
+            try:
+                with self._hardware.hold(_CLOSE_TIMEOUT), self._lock.hold(_CLOSE_TIMEOUT):
+                    self._close()
+            except StorageFailed:  # the folder is gone: there is nothing left to keep others out of
+                self._close()
+
+    def _close(self) -> None:
+        self._hardware.close()
+        self._lock.close()

@@ -84,7 +84,8 @@ def test_records_whose_folder_is_gone_are_a_failure_of_the_disk(tmp_path: Path) 
             ledger.remove("a")
         with pytest.raises(StorageFailed, match="claims"):
             ledger.sweep()
-    (tmp_path / "state/lock").unlink()
+    for name in ("lock", "hardware.lock"):
+        (tmp_path / "state" / name).unlink()
     (tmp_path / "state").rmdir()
     with pytest.raises(StorageFailed, match="lock"), records.transaction(1):
         pass
