@@ -58,17 +58,18 @@ class Disk:
         path.rmdir()
 
 
-def store(disk: Disk, path: Path, data: bytes, *, mode: int = 0o644, durable: bool) -> None:
+def store(disk: Disk, path: Path, data: bytes, *, mode: int = 0o644, durable: bool, sync_name: bool = True) -> None:
     """Put `data` at `path`, replacing what is there, in a folder that exists.
 
     Durable: it survives a power failure once this returns (file and folder are synced). Otherwise only a crash of the
-    process, which is all that a tmpfs can promise. Raises `StorageFailed`; then the old file is still there.
+    process, which is all that a tmpfs can promise. Without `sync_name` the old file may be there again after a power
+    failure, whole, if there was one. Raises `StorageFailed`; then the old file is still there.
     """
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
         disk.write(temporary, data, mode, sync=durable)
         disk.rename(temporary, path)
-        if durable:
+        if durable and sync_name:
             disk.sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -161,13 +161,16 @@ class Ledger:
     def put(self, record: Record) -> None:
         """Write a record down; it survives a power failure once this returns.
 
+        One that takes the place of another may be lost to a power failure, but the other one is there then: what it
+        says has to be made again or undone after a boot in any case.
         Raises `InvalidInput` for a UID that is none, `StorageFailed`.
         """
         if not CLAIM_UID.fullmatch(record.uid):
             raise InvalidInput("claim UID", record.uid, "letters, digits, '-' and '.'")
         path = self._path(record.uid)
         self._lock.count()
-        files.store(self._disk, path, record_files.encode(record), mode=0o640, durable=True)
+        is_new = record.uid not in self._loaded
+        files.store(self._disk, path, record_files.encode(record), mode=0o640, durable=True, sync_name=is_new)
         try:
             status = path.stat()
         except OSError as error:

@@ -33,6 +33,9 @@ from tests.fakes.node_world import Held, Place, World
 PROFILES = ("1g.10gb", "2g.20gb", "3g.40gb", "7g.80gb")
 PICK = st.integers(0, 1 << 16)
 INSTANCE = st.integers(0, 1)
+SERVED = st.sampled_from([0, 1, 0, 1, None])
+"""Which instance prepares a claim at once; None: neither."""
+SMALL = st.sampled_from([*PROFILES, "1g.10gb", "1g.10gb"])
 AFTER = st.integers(0, 22)
 """Changes of disk and hardware before a crash: a claim makes at most so many."""
 LONG = {
@@ -81,28 +84,38 @@ class Node(RuleBasedStateMachine):
 
     # Claims
 
-    @rule(count=st.integers(1, 3), sliced=st.booleans())
-    def allocate_whole(self, count: int, sliced: bool) -> None:
-        self.world.allocate(whole(count), config=(LONG,) if sliced and self.shares == "off" else ())
+    @rule(count=st.integers(1, 3), sliced=st.booleans(), served=SERVED)
+    def allocate_whole(self, count: int, sliced: bool, served: int | None) -> None:
+        self.serve(self.world.allocate(whole(count), config=(LONG,) if sliced and self.shares == "off" else ()), served)
 
-    @rule(profile=st.sampled_from(PROFILES), count=st.integers(1, 2), other=st.sampled_from([None, *PROFILES]))
-    def allocate_parts(self, profile: str, count: int, other: str | None) -> None:
-        self.world.allocate(part(profile, count), *([part(other)] if other else []))
+    @rule(profile=SMALL, count=st.integers(1, 2), other=st.sampled_from([None, *PROFILES]), served=SERVED)
+    def allocate_parts(self, profile: str, count: int, other: str | None, served: int | None) -> None:
+        self.serve(self.world.allocate(part(profile, count), *([part(other)] if other else [])), served)
 
-    @rule()
-    def allocate_both(self) -> None:
-        self.world.allocate(whole(), part("2g.20gb"))
+    allocate_more_parts = allocate_parts
+    """Twice, so that it is chosen more often."""
+
+    @rule(served=SERVED)
+    def allocate_both(self, served: int | None) -> None:
+        self.serve(self.world.allocate(whole(), part("2g.20gb")), served)
 
     @precondition(lambda self: self.shares != "off")
-    @rule(profile=st.sampled_from([None, *PROFILES]), percent=st.sampled_from(["10", "40", "100"]))
-    def allocate_share(self, profile: str | None, percent: str) -> None:
+    @rule(profile=st.sampled_from([None, *PROFILES]), percent=st.sampled_from(["10", "40", "100"]), served=SERVED)
+    def allocate_share(self, profile: str | None, percent: str, served: int | None) -> None:
         capacity = {"capacity": {"requests": {vocabulary.SHARE: percent, vocabulary.MEMORY: "1Gi"}}}
-        self.world.allocate({**(part(profile) if profile else whole()), **capacity})
+        self.serve(self.world.allocate({**(part(profile) if profile else whole()), **capacity}), served)
+
+    def serve(self, held: Held | None, instance: int | None) -> None:
+        """Prepare a claim as soon as it is allocated, by one of the instances; or not yet."""
+        if held is not None and instance is not None:
+            self.prepare_one(held, instance)
 
     @precondition(lambda self: self.world.claims)
     @rule(pick=PICK, instance=INSTANCE)
     def prepare(self, pick: int, instance: int) -> None:
-        held = self.pick_claim(pick)
+        self.prepare_one(self.pick_claim(pick), instance)
+
+    def prepare_one(self, held: Held, instance: int) -> None:
         before, published, prepared = self.trace(), self.published(), self.expected.get(self.name(held))
         answer = self.world.preparers[instance].prepare([held.ref])[held.ref.uid]
         if answer.error:
@@ -128,6 +141,8 @@ class Node(RuleBasedStateMachine):
             self.expected.pop(self.name(held), None)
         if self.world.mode is Mode.DYNAMIC:
             assert self.published() == published, "releasing changes no slice"
+
+    release_another = release
 
     @precondition(lambda self: self.expected)
     @rule(pick=PICK)
@@ -432,10 +447,10 @@ class SharedNode(Node):
     shares = "TimeSlicing"
 
 
-EXAMPLES = int(os.environ.get("NODE_MACHINE_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("NODE_MACHINE_EXAMPLES", "8"))
 PROFILE = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     phases=[Stage.explicit, Stage.reuse, Stage.generate] + ([] if os.environ.get("NOSHRINK") else [Stage.shrink]),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
