@@ -61,8 +61,9 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
     foreign = tuple(part for part in existing if part not in ours)
     absent = tuple(_list_absent(accelerator, offer.owned, existing))
     ours += absent
+    lent = tuple(part for part in foreign if not _is_promised(accelerator, part, offer.owned, existing))
     if offer.mode is Mode.DYNAMIC and accelerator.profiles:
-        return _divide_freely(accelerator, offer, ours, foreign)
+        return _withhold(_divide_freely(accelerator, offer, ours, foreign), lent)
     # Claims hold what is ours, so it stays until they are gone, also in a mode that would not make it.
     kept = [Part(_describe(accelerator, part), part, {}) for part in ours]
     if offer.mode is not Mode.OFF:
@@ -70,25 +71,59 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
     reasons = [] if kept or not accelerator.partitioned else [*_fail(accelerator, _explain_empty(offer.mode))]
     if offer.mode is Mode.DYNAMIC and accelerator.partition_fault is not None:
         reasons += _fail(accelerator, f"it cannot be partitioned: {accelerator.partition_fault}", PARTITIONS)
-    return Division(
+    division = Division(
         accelerator,
         whole=not accelerator.partitioned and not absent,
         parts=tuple(kept),
         counters=counting.total(accelerator),
         omitted=tuple(reasons),
     )
+    return _withhold(division, lent)
 
 
 def _list_absent(accelerator: Accelerator, owned: frozenset[Own], existing: Sequence[Partition]) -> Iterator[Partition]:
     """Yield partitions that claims hold and that are not there: a boot took them, the next prepare brings them back."""
-    profiles = {profile.name: profile for profile in accelerator.profiles}
-    places = {(own.profile, own.placement) for own in owned if own.pci_address == accelerator.pci_address}
     there = [_size(accelerator, part) for part in existing]
-    for name, placement in sorted(places):
-        if name in profiles and placement in profiles[name].placements:
-            part = _shape(profiles[name], placement)
-            if not any(_overlap(part, other) for other in there):
-                yield part
+    shapes = {_place(part): part for _, part in _list_held(accelerator, owned)}
+    yield from (shapes[place] for place in sorted(shapes) if not any(_overlap(shapes[place], part) for part in there))
+
+
+def _list_held(accelerator: Accelerator, owned: frozenset[Own]) -> Iterator[tuple[Own, Partition]]:
+    """Yield what claims hold on an accelerator, whether or not it is there, as far as it still has such places."""
+    profiles = {profile.name: profile for profile in accelerator.profiles}
+    for own in owned:
+        profile = profiles.get(own.profile) if own.pci_address == accelerator.pci_address else None
+        if profile is not None and own.placement in profile.placements:
+            yield own, _shape(profile, own.placement)
+
+
+def _is_promised(
+    accelerator: Accelerator, part: Partition, owned: frozenset[Own], existing: Sequence[Partition]
+) -> bool:
+    """Say whether a stranger stands where a claim has a partition that is gone: made since, and in its way."""
+    mine = _size(accelerator, part)
+    there = {_place(each) for each in existing if is_ours(accelerator, each, owned)}
+    return any(
+        part.uuid not in own.present and _place(shape) not in there and _overlap(shape, mine)
+        for own, shape in _list_held(accelerator, owned)
+    )
+
+
+def _withhold(division: Division, lent: Sequence[Partition]) -> Division:
+    """Leave out strangers that stand in the way of a claim: whoever were given them would be refused."""
+    strangers = [part for part in division.parts if part.actual.uuid and part.published is part.actual]
+    kept = tuple(part for part in division.parts if part not in strangers or part.actual in lent)
+    reasons = tuple(
+        Failure(
+            division.accelerator.pci_address,
+            division.accelerator.index,
+            f"{_name(part.actual)} stands where a claim has a partition that is to be made again: remove one of them",
+            PARTITIONS,
+        )
+        for part in strangers
+        if part.actual not in lent
+    )
+    return dataclasses.replace(division, parts=kept, omitted=division.omitted + reasons)
 
 
 def _overlap(one: Partition, other: Partition) -> bool:

@@ -132,7 +132,8 @@ def test_a_partition_of_another_identity_at_our_place_is_not_ours() -> None:
     device = carve(h100(), ("2g.20gb", 2))
     replaced = frozenset({Own(ADDRESS, "2g.20gb", 2, "MIG-of-before")})
     division = divide(device, Offer(Mode.DYNAMIC, owned=replaced))
-    assert [part.published.uuid for part in division.parts if not part.takes] == ["MIG-2g.20gb-2"]
+    assert not division.whole
+    assert [part for part in division.parts if not part.takes] == [], "nor anybody else's, while a claim has the place"
 
 
 def test_what_overlaps_a_foreign_partition_is_not_offered() -> None:
@@ -280,7 +281,17 @@ def test_what_a_claim_holds_and_a_boot_took_is_kept_for_it(mode: Mode) -> None:
     assert divide(device, Offer(mode)).whole
 
 
-def test_a_place_that_a_stranger_took_after_a_boot_is_not_kept() -> None:
-    device = carve(h100(), ("3g.40gb", 0))
-    offer = Offer(Mode.STATIC, owned=frozenset({Own(ADDRESS, "2g.20gb", 2, "MIG-before")}))
-    assert [part.published.profile for part in divide(device, offer).parts] == ["3g.40gb"]
+@pytest.mark.parametrize("mode", [Mode.STATIC, Mode.DYNAMIC])
+def test_a_stranger_that_took_the_place_of_a_claim_after_a_boot_is_given_to_nobody(mode: Mode) -> None:
+    device = carve(h100(), ("3g.40gb", 0), ("1g.10gb", 5))
+    held = Own(ADDRESS, "2g.20gb", 2, "MIG-before")
+    division = divide(device, Offer(mode, owned=frozenset({held})))
+    assert [part.published.profile for part in division.parts if part.actual.uuid] == ["1g.10gb"]
+    assert ("partitions", "3g.40gb at 0 (MIG-3g.40gb-0) stands where a claim has a partition") in [
+        (part, reason.partition(" that is")[0]) for part, reason in said(division)
+    ]
+    known = dataclasses.replace(held, uuid="", present=frozenset({"MIG-3g.40gb-0"}))
+    division = divide(device, Offer(mode, owned=frozenset({known})))
+    assert len([part for part in division.parts if part.actual.uuid]) == 2, (
+        "it was there first, and the claim is refused"
+    )
