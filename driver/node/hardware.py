@@ -74,9 +74,12 @@ class Hardware:
         return planned
 
     def _is_changed_for(self, target: Target) -> bool:
-        """Say whether it is clear without asking that hardware is changed for a target."""
+        """Say whether it is clear without asking that hardware is changed for a target, or has to be looked at."""
+        gpu = target.accelerator
         is_made = target.partition is not None and target.partition.uuid is None
-        return is_made or target.sharing is not None or any(each.takes(target) for each in self._neutral)
+        is_switched = bool(gpu.profiles) and (gpu.partitioned or target.share_id is not None)
+        is_asked = is_made or target.sharing is not None or (target.partition is None and is_switched)
+        return is_asked or any(each.takes(target) for each in self._neutral)
 
     def _plan(self, ledger: Ledger, uid: str, targets: Sequence[Target]) -> tuple[Step, ...]:
         planned = list(self._vendor.plan(targets)) if targets and isinstance(self._vendor, Steps) else []

@@ -44,8 +44,8 @@ class PartitionedNode:
         self.write()
         self.start()
 
-    def write(self, **fields: object) -> None:
-        """Change the node file: `fields` are those of the first device."""
+    def write(self, call_seconds: float = 0.0, **fields: object) -> None:
+        """Change the node file: how long the hardware takes for each change; `fields` are those of the first device."""
         node = json.loads((Path(vendors.__file__).parent / "simulated/data/nodes/hgx-h100.json").read_text())
         first, second = node["devices"][:2]
         node["devices"] = [
@@ -53,6 +53,7 @@ class PartitionedNode:
             for address, device in zip(ADDRESSES, (first, second), strict=True)
         ]
         node["devices"][0] |= fields
+        node["callSeconds"] = call_seconds
         node.pop("switches", None)
         self._file.write_text(json.dumps(node))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,8 +209,9 @@ def test_a_stranger_in_the_place_of_ours_is_left_when_the_claim_goes(node: Parti
     node.destroy(node.partitions()[3])
     foreign = node.make_foreign("1g.10gb", 3)
     node.look()
-    assert node.look().find(name), "the claim still holds the place"
-    assert "already prepared" in prepare_one(node.preparer, node.add("u2", name)).error
+    error = prepare_one(node.preparer, node.add("u2", name)).error
+    assert "is not on this node now: whatever overlaps partitions that accel-dra did not make" in error
+    assert foreign in error, "the place is held, and the stranger lent to nobody"
     assert unprepare_one(node.preparer, wanted) == ""
     assert node.partitions() == {3: foreign}
     assert not node.left()
@@ -306,6 +308,47 @@ def test_two_instances_of_the_plugin_make_partitions_of_one_device_at_a_time(nod
     run(lambda preparer, number: errors.append(unprepare_one(preparer, refs[(number + 3) % len(refs)])))
     assert set(errors) == {""}
     assert is_clean(node)
+    old.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_crowd_of_calls_for_the_same_devices_leaves_nothing(node: PartitionedNode, seed: int) -> None:
+    """Two instances, threads, claims that exclude each other, somebody who looks, and hardware that takes its time."""
+    names = [
+        *small(node, *range(SLICES)),
+        node.find("2g.20gb", 0),
+        node.find("3g.40gb", 4),
+        node.whole(),
+        node.whole(1),
+    ]
+    draw = random.Random(seed)
+    refs = [node.add(f"u{number}", *draw.sample(names, draw.choice([1, 1, 2]))) for number in range(12)]
+    node.write(call_seconds=0.002)
+    old = node.preparer
+    preparers = [old, node.start()]
+    errors: list[str] = []
+
+    def call(number: int) -> None:
+        own = random.Random(100 * seed + number)
+        for _ in range(15):
+            preparer, ref = own.choice(preparers), own.choice(refs)
+            if own.random() < 0.5:
+                errors.append(prepare_one(preparer, ref).error)
+            else:
+                assert unprepare_one(preparer, ref) == ""
+            node.look()
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert "" in errors
+    assert node.bench.faults == []
+    for ref in refs:
+        assert unprepare_one(old, ref) == ""
+    assert is_clean(node)
+    assert not node.accelerator(1).partitioned
     old.close()
 
 
