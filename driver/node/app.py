@@ -293,7 +293,8 @@ class Plugin:
             settings.driver_name, settings.kubelet_plugins_dir, settings.kubelet_registry_dir, settings.pod_uid
         )
         prepare = self._teller.tell_answers(self._preparer.prepare)
-        service = DraService(prepare, self._preparer.unprepare, _log_fault)
+        unprepare = self._teller.tell_releases(self._preparer.unprepare)
+        service = DraService(prepare, unprepare, _log_fault)
         return KubeletServers(settings.driver_name, paths, service, self._health_stream, self._hear_status)
 
     def _make_health_stream(self) -> HealthService:

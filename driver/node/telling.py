@@ -72,13 +72,28 @@ class Teller:
                 loose = shares.find_unenforced(answers[ref.uid].devices)
                 if loose:
                     self.tell(ShareNotEnforced(ref.namespace, ref.name, ref.uid, loose))
-                if answers[ref.uid].error:
-                    claim = Regarding(_CLAIM_API, "ResourceClaim", ref.namespace, ref.name, ref.uid)
-                    note = answers[ref.uid].error
-                    self._events.post(Happening(claim, "PrepareFailed", "Prepare", note, warning=True))
+                self._complain(ref, "Prepare", answers[ref.uid].error)
             return answers
 
         return tell
+
+    def tell_releases(
+        self, unprepare: Callable[[Sequence[ClaimRef]], Mapping[str, str]]
+    ) -> Callable[[Sequence[ClaimRef]], Mapping[str, str]]:
+        """Wrap `unprepare` so that a claim that cannot be released gets an Event: its pod does not end until it is."""
+
+        def tell(refs: Sequence[ClaimRef]) -> Mapping[str, str]:
+            errors = unprepare(refs)
+            for ref in refs:
+                self._complain(ref, "Unprepare", errors[ref.uid])
+            return errors
+
+        return tell
+
+    def _complain(self, ref: ClaimRef, action: str, error: str) -> None:
+        if error:
+            claim = Regarding(_CLAIM_API, "ResourceClaim", ref.namespace, ref.name, ref.uid)
+            self._events.post(Happening(claim, f"{action}Failed", action, error, warning=True))
 
 
 def _describe(occurrence: Occurrence) -> list[tuple[str, str]]:

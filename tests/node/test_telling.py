@@ -163,6 +163,22 @@ def test_a_claim_that_is_refused_learns_why_and_its_neighbours_hear_nothing(told
     assert regarding.items() <= event["regarding"].items()
 
 
+def test_a_claim_that_cannot_be_released_says_why(told: Told) -> None:
+    """Its pod is terminating until it is, and nothing else tells whoever waits for that."""
+    good, bad = ClaimRef("default", "good", "uid-1"), ClaimRef("default", "bad", "uid-2")
+
+    def unprepare(refs: Sequence[ClaimRef]) -> Mapping[str, str]:
+        return {ref.uid: "step partition: it is in use by processes 4711" if ref is bad else "" for ref in refs}
+
+    errors = told.teller.tell_releases(unprepare)([good, bad])
+    assert list(errors.values()) == ["", "step partition: it is in use by processes 4711"]
+    [event] = told.wait(1)
+    assert (event["reason"], event["note"]) == ("UnprepareFailed", errors["uid-2"])
+    assert event["type"] == "Warning"
+    regarding = {"kind": "ResourceClaim", "namespace": "default", "name": "bad", "uid": "uid-2"}
+    assert regarding.items() <= event["regarding"].items()
+
+
 def test_a_claim_whose_share_nothing_limits_is_told_so_and_one_with_limits_is_not(told: Told) -> None:
     loose, tight = ClaimRef("default", "loose", "uid-1"), ClaimRef("default", "tight", "uid-2")
 
