@@ -82,7 +82,7 @@ class Collector:
         return record.boot_id != self._transactions.site.boot_id or self._clock() - since >= GRACE
 
     def _release(self, record: Record, ref: ClaimRef, why: str) -> bool:
-        with self._records.transaction(_LOCK_TIMEOUT, hardware=bool(record.steps)) as ledger:
+        with self._records.transaction(_LOCK_TIMEOUT, hardware=True) as ledger:
             if ledger.get(record.uid) != record:
                 return False  # the kubelet was faster
             self._transactions.unprepare(ledger, record.uid)
