@@ -7,7 +7,7 @@ decide anything: the interconnect domains are those that are published.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -143,7 +143,7 @@ def describe(inventory: Inventory) -> Topology:
         groups=tuple(_describe_group(group, letter, devices) for group, letter in letters.items()),
         cables=_find_cables(devices),
         fabrics=_describe_fabrics(devices),
-        missing=tuple(_describe_failure(failure) for failure in inventory.omitted),
+        missing=tuple(_describe_failures(inventory.omitted)),
     )
 
 
@@ -276,6 +276,19 @@ def _find_cables(devices: Sequence[Accelerator]) -> tuple[Cable, ...]:
 def _describe_fabrics(devices: Sequence[Accelerator]) -> tuple[str, ...]:
     fabrics = sorted({(device.fabric.cluster_uuid, device.fabric.clique) for device in devices if device.fabric})
     return tuple(f"Multi-node fabric {cluster}, clique {clique}" for cluster, clique in fabrics)
+
+
+def _describe_failures(failures: Iterable[Failure]) -> Iterator[str]:
+    """Yield a sentence a device that is left out, and one a reason for what is offered in part: that is often all."""
+    groups: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        groups.setdefault((failure.part, failure.reason), []).append(failure)
+    for (part, reason), alike in groups.items():
+        labels = [label(each.index) for each in alike if each.index is not None]
+        if part and len(labels) == len(alike) > 1:
+            yield f"{shorten(labels)}: {reason}"
+        else:
+            yield from map(_describe_failure, alike)
 
 
 def _describe_failure(failure: Failure) -> str:

@@ -279,7 +279,7 @@ def test_partitions_that_could_be_made_are_shown_in_dynamic_mode() -> None:
 
 def test_why_something_is_not_offered_is_shown_under_the_devices() -> None:
     text = show("--partitions", "dynamic", node="hgx-a100-mig")
-    assert "0000:07:00.0: it is in partition mode and cannot leave it: " in text
+    assert "✗ GPU 0-7: it is in partition mode and cannot leave it: " in text
     text = show("--partitions", "off", node="hgx-a100-mig")
     assert "it is in partition mode, and this node offers whole devices only (partitions: off)" in text
     text = show("--partitions", "dynamic", "--partition-profiles", "1g.1Ogb")

@@ -129,6 +129,17 @@ def test_partition_mode_without_partitions_is_said_and_not_published() -> None:
     assert picture.missing == (f"GPU 0 {NAMES[0]}: it is in partition mode and has no partitions",)
 
 
+def test_devices_that_lack_the_same_are_one_line_and_those_that_do_not_answer_one_each() -> None:
+    failures = [Failure(NAMES[0], index, "a reset is needed", "partitions") for index in (3, 4, 5)]
+    failures += [
+        Failure(NAMES[0], 4, "a reset is needed", "whole device"),
+        *(Failure(NAMES[0], each, "lost") for each in (6, 7)),
+    ]
+    found = dataclasses.replace(inventory.build(snapshot()), omitted=tuple(failures))
+    texts = ("GPU 3-5: a reset is needed", f"GPU 4 {NAMES[0]}: a reset is needed")
+    assert topology.describe(found).missing == (*texts, f"GPU 6 {NAMES[0]}: lost", f"GPU 7 {NAMES[0]}: lost")
+
+
 @pytest.mark.parametrize(
     ("failure", "text"),
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ Load = Callable[[str, Roots, Mapping[str, str]], Vendor]
 """`driver.vendors.load`: name, roots, options."""
 
 _SHOWN: Final = 3
-"""Missing files that are named; the others are counted."""
+"""Devices and missing files that are named; the others are counted."""
 
 
 class Hardware:
@@ -114,8 +114,13 @@ def see(path: str, root: str, mount: str) -> str:
 
 
 def _describe_devices(found: Inventory, source: str) -> Iterator[Finding]:
+    lacking: dict[tuple[str, str], list[Failure]] = {}
     for failure in found.omitted:
-        yield _describe_omitted(failure)
+        if failure.part:
+            lacking.setdefault((failure.part, failure.reason), []).append(failure)
+        else:
+            yield _describe_missing(failure)
+    yield from map(_describe_lacking, lacking.values())
     if found.entries:
         models: dict[str, int] = {}
         for entry in found.entries:
@@ -131,17 +136,26 @@ def _describe_devices(found: Inventory, source: str) -> Iterator[Finding]:
         yield warning(f"no device to publish ({source}); the node's pool is empty", advice)
 
 
-def _describe_omitted(failure: Failure) -> Finding:
-    """Return what is not offered; a device that does not answer is worse than one that is offered in part."""
-    if failure.part:
-        where = failure.pci_address or "this node"
-        advice = "docs/operations.md, Partitions, says which devices can be partitioned, and what the settings do"
-        if failure.part == inventory.PASSTHROUGH:
-            advice = "docs/operations.md, Devices for virtual machines, says what a node needs"
-        return warning(f"{where} offers less than it could ({failure.part}): {failure.reason}", advice)
+def _describe_missing(failure: Failure) -> Finding:
     where = failure.pci_address or f"number {failure.index}"
     advice = "the other devices are published; look for this one in the driver's log (dmesg) and drain the node"
     return warning(f"device {where} is left out: {failure.reason}", advice)
+
+
+def _describe_lacking(failures: Sequence[Failure]) -> Finding:
+    """Return what devices do not offer, for one reason, while they are published: often all of a node."""
+    where = _name([each.pci_address or "this node" for each in failures])
+    less = "offers less than it could" if len(failures) == 1 else "offer less than they could"
+    advice = "docs/operations.md, Partitions, says which devices can be partitioned, and what the settings do"
+    if failures[0].part == inventory.PASSTHROUGH:
+        advice = "docs/operations.md, Devices for virtual machines, says what a node needs"
+    return warning(f"{where} {less} ({failures[0].part}): {failures[0].reason}", advice)
+
+
+def _name(things: Sequence[str]) -> str:
+    """Return the first of them, and how many more there are."""
+    others = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
+    return f"{', '.join(things[:_SHOWN])}{others}"
 
 
 def _prepare(vendor: Vendor, found: Inventory, name: str) -> Preparation:
@@ -168,8 +182,7 @@ def _collect(preparations: list[Preparation]) -> tuple[list[DeviceNode], list[st
 
 def _report(count: int, missing: list[str], what: str, advice: str) -> Iterator[Finding]:
     if missing:
-        others = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        yield failed(f"{len(missing)} of {count} {what} cannot be used: {', '.join(missing[:_SHOWN])}{others}", advice)
+        yield failed(f"{len(missing)} of {count} {what} cannot be used: {_name(missing)}", advice)
     elif count:
         yield ok(f"{what}: {count}")
 

@@ -106,6 +106,21 @@ def test_devices_for_virtual_machines_are_counted_apart_and_have_no_nodes_of_the
     assert levels(machine.look_at_nodes()) == ["ok"]
 
 
+def test_devices_that_lack_the_same_are_one_warning_and_those_that_do_not_answer_one_each(tmp_path: Path) -> None:
+    addresses = [f"0000:0{number}:00.0" for number in range(1, 8)]
+    kernel = pci.Machine(tmp_path / "sys").build("gpud", DRIVER)
+    for address in addresses[:5]:
+        kernel.add(address, None)
+    broken = [device(address, failure="it fell off the bus") for address in addresses[5:]]
+    options = simulate(tmp_path, devices=[*map(device, addresses[:5]), *broken])
+    machine = Hardware(dataclasses.replace(options, passthrough=True, sys_root=str(kernel.root)))
+    *gone, lacking, _ = machine.look_at_devices()
+    assert [each.text.split(" is left out: ")[0] for each in gone] == [f"device {each}" for each in addresses[5:]]
+    assert lacking.text.startswith(
+        "0000:01:00.0, 0000:02:00.0, 0000:03:00.0 and 2 more offer less than they could (pass-through): it has no IOMMU"
+    )
+
+
 def test_partitions_are_counted_by_profile(tmp_path: Path) -> None:
     options = simulate(tmp_path, devices=[device("0000:01:00.0", partitions={"1g.10gb": [0, 1]})])
     (finding,) = Hardware(options).look_at_devices()
