@@ -74,16 +74,19 @@ def _measure_all(
         made = [claim for device in devices for claim in claims.make(1, device)]
         samples: list[list[float]] = []
         memory: list[float] = []
+        opened: list[float] = []
         for _ in range(rounds):
             samples.append([_time(kubelet, claim) for claim in made])
             for claim in made:
                 kubelet.unprepare(claim)
             memory.append(resident_mebibytes(pid))
+            opened.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
         tenth = max(1, rounds // 10)
         what = f"prepare one of {len(made)} partitions"
         report.add(f"{what}, first rounds of {rounds}", "ms", [*chain(*samples[:tenth])])
         report.add(f"{what}, last rounds of {rounds}", "ms", [*chain(*samples[-tenth:])])
         report.add(f"resident memory, {rounds} rounds of {len(made)} partitions", "MiB", memory, MEMORY)
+        report.add(f"open files, {rounds} rounds of {len(made)} partitions", "", opened, MEMORY)
 
 
 @contextmanager
@@ -111,6 +114,11 @@ def _time(kubelet: Kubelet, claim: ResourceClaim) -> float:
 
 def _check_empty(options: Options) -> None:
     """End the benchmark with an error if anything is left of what was made."""
-    left = [*options.folder.rglob("gi-*"), *options.folder.rglob("begun/*"), *options.folder.glob("cdi/*claim*")]
+    left = [
+        *options.folder.rglob("claims/*.json"),
+        *options.folder.rglob("gi-*"),
+        *options.folder.rglob("begun/*"),
+        *options.folder.glob("cdi/*claim*"),
+    ]
     if left:
         raise SystemExit(f"benchmark: {len(left)} files are left, such as {left[0]}")
