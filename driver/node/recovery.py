@@ -7,6 +7,8 @@ and the claim's next prepare or unprepare tries again.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -23,6 +25,8 @@ from driver.state.metadata_dir import MetadataDir
 from driver.state.records import Ledger, Records
 
 _LOCK_TIMEOUT: Final = 30.0
+_UPHOLD_SECONDS: Final = 10.0
+"""How long the start begins to bring up what claims need; the rest is `uphold`'s, and each claim's next prepare's."""
 _T = TypeVar("_T")
 
 
@@ -57,17 +61,20 @@ class Recovery:
             recovered = Recovered(len(ledger.all()), rolled_back, restored, removed)
         self._transactions.doubt(record.uid for record in repairs.restore if any(step.upkeep for step in record.steps))
         with contextlib.suppress(Unavailable):  # the other instance holds it meanwhile; `uphold` tries again
-            self.uphold()
+            self.uphold(_UPHOLD_SECONDS)
         self._emit(recovered)
         return recovered
 
-    def uphold(self) -> None:
+    def uphold(self, seconds: float = math.inf) -> None:
         """Start again what a process of ours has to hold for a claim, such as a daemon, and is not known to hold.
 
-        A daemon may take long to come up, or not come up at all: other claims get their turn in between. Raises
-        `Unavailable`, `StorageFailed` as `run` does.
+        A daemon may take long to come up, or not come up at all: other claims get their turn in between, and after so
+        many `seconds` no further one is begun. Raises `Unavailable`, `StorageFailed` as `run` does.
         """
+        end = time.monotonic() + seconds
         for uid in sorted(self._transactions.lapsed):
+            if time.monotonic() > end:
+                return
             with self._records.transaction(_LOCK_TIMEOUT, hardware=True) as ledger:
                 found = [record for record in ledger.all() if record.uid == uid and record.phase is Phase.PREPARED]
                 if not found:  # released, perhaps by another instance

@@ -418,6 +418,26 @@ def test_other_claims_get_their_turn_between_two_daemons_that_do_not_come_up(ben
     again.close()
 
 
+def test_the_start_does_not_wait_for_every_daemon_that_does_not_come_up(
+    bench: Bench, preparer: Preparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is served until the plugin has started. What is left is tried soon after, or when a claim asks for it."""
+    modal(bench).upkeep = True
+    answers = {uid: prepare_one(preparer, share(bench, uid, slot)) for uid, slot in (("u1", 1), ("u2", 2), ("u3", 3))}
+    bench.vendor.fail_runs = {f"{device(slot)}.mode" for slot in (1, 2, 3)}
+    monkeypatch.setattr("driver.node.recovery._UPHOLD_SECONDS", 0.0)
+    runs = modal(bench).runs
+    again = bench.open()
+    again.recover()
+    assert len([each for each in bench.happened if isinstance(each, RepairFailed)]) <= 1
+    bench.vendor.fail_runs = set()
+    assert prepare_one(again, share(bench, "u3", 3)) == answers["u3"]
+    assert modal(bench).runs == runs + 1, "held before it is answered"
+    again.uphold()
+    assert modal(bench).runs == runs + 3
+    again.close()
+
+
 def test_upkeep_leaves_a_claim_alone_that_is_being_released(bench: Bench, preparer: Preparer) -> None:
     modal(bench).upkeep = True
     wanted = share(bench, "u1")
