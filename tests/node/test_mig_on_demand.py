@@ -121,3 +121,31 @@ def test_who_looks_on_where_no_mig_device_is_gets_the_drivers_files(node: MigNod
     assert not node.gpu.mig
     assert unprepare_one(node.preparer, monitor) == ""
     assert node.is_clean()
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED])
+def test_pods_can_leave_a_gpu_that_is_lost(node: MigNode, code: int) -> None:
+    """Its node is drained and booted then, which waits for them. A reset or a boot leaves no MIG device."""
+    wanted = node.add("u1", *node.smallest()[:2])
+    assert not prepare_one(node.preparer, wanted).error
+    node.gpu.lose()
+    node.gpu.errors.update(dict.fromkeys(node.gpu.errors, code))
+    assert unprepare_one(node.preparer, wanted) == ""
+    assert not node.bench.files()
+    node.gpu.errors.clear()
+    node.gpu.reset()
+    node.look()
+    again = node.add("u2", *node.smallest()[:2])
+    assert not prepare_one(node.preparer, again).error
+    assert unprepare_one(node.preparer, again) == ""
+    assert not node.gpu.instances
+
+
+def test_a_gpu_that_does_not_answer_for_now_keeps_its_claim(node: MigNode) -> None:
+    wanted = node.add("u1", *node.smallest()[:2])
+    assert not prepare_one(node.preparer, wanted).error
+    node.gpu.errors["nvmlDeviceGetMigMode"] = pynvml.NVML_ERROR_TIMEOUT
+    assert "step partition" in unprepare_one(node.preparer, wanted)
+    node.gpu.errors.clear()
+    assert unprepare_one(node.preparer, wanted) == ""
+    assert node.is_clean()

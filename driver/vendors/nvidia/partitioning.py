@@ -91,7 +91,9 @@ class Partitioner:
             except StepFailed:
                 raise
             except DriverError as error:
-                raise StepFailed(step.name, f"{_gpu(step)}: {error}") from error
+                # One that needs a reset or a boot comes back without them, and pods must be able to leave it before.
+                if not (isinstance(error, nvml.DeviceFault) and error.lost):
+                    raise StepFailed(step.name, f"{_gpu(step)}: {error}") from error
         if step.name == PARTITION:
             self._machine.begun.forget(step)
 
