@@ -16,10 +16,12 @@ from driver.core.reviewing.subjects import Wish
 from driver.core.specification import CAPACITIES
 from driver.model import quantities
 from driver.model.errors import InvalidInput
+from driver.model.requests import DeviceRequest
 from driver.model.vocabulary import DOMAIN, MEMORY, SHARE
 
 SHARED_CLASS: Final = f"shared.{DOMAIN}"
 """Class of devices that several claims may have at once."""
+_ALL: Final = "All"
 
 
 def review_amounts(wish: Wish) -> Iterator[Finding]:
@@ -32,6 +34,16 @@ def review_amounts(wish: Wish) -> Iterator[Finding]:
     if name == SHARED_CLASS:
         yield from _review_sizes(asked, path)
         yield from _review_count(wish)
+
+
+def asks_for_several(request: DeviceRequest) -> bool:
+    """Say whether a request may be given more than one device."""
+    return request.allocation_mode == _ALL or request.count > 1
+
+
+def name_amount(request: DeviceRequest) -> str:
+    """Return the field that says how many devices a request is given."""
+    return "allocationMode" if request.allocation_mode == _ALL else "count"
 
 
 def _review_names(asked: dict[str, str], path: str) -> Iterator[Finding]:
@@ -58,12 +70,11 @@ def _review_sizes(asked: dict[str, str], path: str) -> Iterator[Finding]:
 
 
 def _review_count(wish: Wish) -> Iterator[Finding]:
-    if wish.request.allocation_mode == "All" or wish.request.count > 1:
-        field = "allocationMode" if wish.request.allocation_mode == "All" else "count"
+    if asks_for_several(wish.request):
         text = (
             "a node that shares through MPS refuses more than one share a request: ask for each in a request of its own"
         )
-        yield warn(f"{wish.path}.{field}", text)
+        yield warn(f"{wish.path}.{name_amount(wish.request)}", text)
 
 
 def _is_more(text: str, limit: int) -> bool:

@@ -13,6 +13,7 @@ from driver.core.reviewing.subjects import CLASS, Subject
 from driver.model.claims import OpaqueConfiguration
 from driver.model.errors import InvalidInput
 from driver.model.requests import EXACT_COUNT, Configuration
+from driver.model.sharing import Strategy
 from driver.model.vocabulary import CONFIG_API_VERSION
 
 _ALIKE: Final = 0.75
@@ -39,6 +40,15 @@ def find_type(opaque: OpaqueConfiguration) -> str | None:
         return documents.TYPE_OF_KIND.get(documents.identify(bytes(opaque.parameters)))
     except InvalidInput:
         return None
+
+
+def find_strategy(opaque: OpaqueConfiguration) -> Strategy | None:
+    """Return how a configuration of ours has devices shared; None if it says nothing about that or is wrong."""
+    try:
+        content = documents.read(bytes(opaque.parameters))
+    except InvalidInput:
+        return None
+    return content.sharing.strategy if isinstance(content, DeviceConfig) else None
 
 
 def _read(subject: Subject, entry: Configuration, parameters: bytes, path: str) -> Iterator[Finding]:

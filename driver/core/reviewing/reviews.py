@@ -9,6 +9,8 @@ from driver.core.reviewing import amounts, opaques, selecting
 from driver.core.reviewing.findings import Finding, warn
 from driver.core.reviewing.selecting import Stage
 from driver.core.reviewing.subjects import CLASS, Subject, Wish
+from driver.model.sharing import Strategy
+from driver.model.vocabulary import TYPE_PARTITION
 
 
 def review(subject: Subject, driver: str, stage: Stage) -> tuple[Finding, ...]:
@@ -20,6 +22,7 @@ def review(subject: Subject, driver: str, stage: Stage) -> tuple[Finding, ...]:
         found += selecting.review_wish(wish, stage)
         found += _review_class_name(wish, stage)
         found += amounts.review_amounts(wish)
+        found += _review_daemons(subject, wish, driver, stage)
     found += _review_types(subject, driver, stage)
     return tuple(sorted(found, key=lambda each: each.is_warning))
 
@@ -45,3 +48,21 @@ def _review_types(subject: Subject, driver: str, stage: Stage) -> Iterator[Findi
             if {wish.name, wish.main} & set(entry.requests) and types is not None and type_ not in types:
                 text = f"is for devices of type {type_}, and request {wish.name} gets {' or '.join(sorted(types))}"
                 yield warn(f"{subject.path}.config[{index}].opaque.parameters.kind", text)
+
+
+def _review_daemons(subject: Subject, wish: Wish, driver: str, stage: Stage) -> Iterator[Finding]:
+    """Warn of several partitions in one request with an MPS daemon each: the node refuses it."""
+    if not amounts.asks_for_several(wish.request):
+        return
+    types = selecting.find_types(wish.request.device_class_name, stage)
+    ruling = [
+        entry.opaque
+        for entry in subject.config
+        if entry.opaque is not None
+        and entry.opaque.driver == driver
+        and (not entry.requests or {wish.name, wish.main} & set(entry.requests))
+        and opaques.find_type(entry.opaque) == TYPE_PARTITION
+    ]
+    if types == frozenset({TYPE_PARTITION}) and ruling and opaques.find_strategy(ruling[-1]) is Strategy.MPS:
+        text = "a node refuses more than one partition a request with MPS: ask for each in a request of its own"
+        yield warn(f"{wish.path}.{amounts.name_amount(wish.request)}", text)

@@ -295,6 +295,20 @@ def test_configuration_for_a_type_that_the_request_cannot_be_given_is_warned_of(
 
 
 @pytest.mark.parametrize(
+    ("more", "field"), [({"count": 2}, "count"), ({"allocationMode": "All"}, "allocationMode"), ({"count": 1}, "")]
+)
+def test_several_partitions_with_a_daemon_each_in_one_request_are_warned_of(more: dict[str, Any], field: str) -> None:
+    wanted = exactly("partition.accel-dra.dev", **more)
+    text = "a node refuses more than one partition a request with MPS: ask for each in a request of its own"
+    warnings = [f"spec.devices.requests[0].exactly.{field}: {text}"] if field else []
+    assert list(map(str, review(claim(wanted, config=[config(kind="PartitionConfig")])))) == warnings
+    later = [config(kind="PartitionConfig"), config(kind="PartitionConfig", sharing={"strategy": "Exclusive"})]
+    assert review(claim(wanted, config=later)) == [], "the last one holds"
+    assert review(claim(wanted, config=[config()])) == [], "it is for whole devices, which have one daemon together"
+    assert review(claim(exactly(**more), config=[config(kind="PartitionConfig")])) == []
+
+
+@pytest.mark.parametrize(
     ("asked", "index", "is_lost"),
     [
         ({"count": 2}, 1, False),
