@@ -153,10 +153,9 @@ class Sharer:
         """Put back what was there, unless somebody else has set another mode since. A GPU that is gone has none."""
         try:
             with self._session() as session:
-                device = session.find(step.arguments["uuid"])
-                mode = device.compute_mode() if step.name == COMPUTE_MODE else ""
-                if mode and mode == step.arguments["value"] != step.facts["before"]:
-                    device.set_compute_mode(step.facts["before"])
+                mode = _read_mode(session, step.arguments["uuid"])  # of one that is lost it is not told
+                if step.name == COMPUTE_MODE and mode == step.arguments["value"] != step.facts["before"]:
+                    session.find(step.arguments["uuid"]).set_compute_mode(step.facts["before"])
         except NotFound:
             return
         except nvml.DeviceFault as error:

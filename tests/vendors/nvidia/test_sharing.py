@@ -137,7 +137,8 @@ def test_the_steps_of_a_gpu_that_is_no_more_can_be_undone(shop: Shop, how: str) 
         del shop.rig.node.gpus[0]
     else:
         shop.rig.node.gpus[0].lose()
-    shop.unprepare(steps[:1])
+    (shop.bin / "smi.refuses").touch()
+    shop.unprepare(steps)
 
 
 def test_a_driver_that_is_away_cannot_say_what_to_plan(shop: Shop) -> None:
