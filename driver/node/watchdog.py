@@ -15,7 +15,7 @@ from typing import Final
 
 from driver.contract import Health
 from driver.core import health
-from driver.core.health import HealthState
+from driver.core.health import HealthState, Place
 from driver.model.devices import Snapshot
 from driver.model.health import HealthEvent
 from driver.model.occurrences import Emit, HealthReported, HealthUnavailable
@@ -44,6 +44,9 @@ class Watchdog:
         self._stop = threading.Event()
         self._early: list[HealthEvent] | None = []
         self._since: float | None = None
+        self._looked: Snapshot | None = None
+        self._missing: frozenset[Place] = frozenset()
+        """Whose faults are known and which the last look did not see."""
         self._threads = (
             threading.Thread(target=self._listen, name="health", daemon=True),
             threading.Thread(target=self._settle, name="health-settling", daemon=True),
@@ -76,9 +79,17 @@ class Watchdog:
         )
 
     def look(self, snapshot: Snapshot) -> HealthState:
-        """Return the health of this hardware, without the faults of partitions that are gone. Tells nobody."""
+        """Return the health of this hardware, without the faults of partitions that are gone. Tells nobody.
+
+        Gone is what two looks have not seen: a fault may be heard of a partition that is newer than the last look.
+        """
         with self._lock:
-            self.health = health.prune(self.health, snapshot)
+            if snapshot is not self._looked:
+                kept = health.prune(self.health, snapshot)
+                missing = self.health.faults.keys() - kept.faults.keys()
+                lasting = {place: found for place, found in self.health.faults.items() if place not in self._missing}
+                self.health = dataclasses.replace(self.health, faults={**lasting, **kept.faults})
+                self._looked, self._missing = snapshot, frozenset(missing)
             return self.health
 
     def fold(self, event: HealthEvent) -> None:

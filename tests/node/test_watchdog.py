@@ -174,5 +174,21 @@ def test_a_fault_of_a_partition_ends_with_the_partition() -> None:
     world = World()
     world.watchdog.fold(HealthEvent(ADDRESS, "ecc", Severity.DEGRADED, "message", 1.0, "MIG-1"))
     assert health.find_severity(world.watchdog.look(snapshot(whole)), ADDRESS, "MIG-1") is Severity.DEGRADED
-    emptied = world.watchdog.look(snapshot(accelerator(ADDRESS)))
+    for _ in range(2):
+        emptied = world.watchdog.look(snapshot(accelerator(ADDRESS)))
     assert health.find_severity(emptied, ADDRESS, "MIG-1") is Severity.HEALTHY
+    again = world.watchdog.look(snapshot(whole))
+    assert health.find_severity(again, ADDRESS, "MIG-1") is Severity.HEALTHY, "it does not come back"
+
+
+def test_a_fault_of_a_partition_that_is_newer_than_the_last_look_is_kept() -> None:
+    """One that was made for a claim a moment ago; a fault makes the inventory be built again from the last look."""
+    before, after = snapshot(accelerator(ADDRESS)), accelerator(ADDRESS, partitions=(partition(uuid="MIG-1"),))
+    world = World()
+    world.watchdog.look(before)
+    world.watchdog.fold(HealthEvent(ADDRESS, "xid-94", Severity.UNHEALTHY, "message", 1.0, "MIG-1"))
+    for _ in range(3):
+        world.watchdog.look(before)
+    world.watchdog.look(snapshot(accelerator(ADDRESS)))
+    found = world.watchdog.look(snapshot(after))
+    assert health.find_severity(found, ADDRESS, "MIG-1") is Severity.UNHEALTHY
