@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from driver.model.happened import Happened
 from driver.model.reviewing import CertificateLoaded, CertificateRefused, ObjectReviewed, ReviewRefused
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimPrepared:
+class ClaimPrepared(Happened, frozen=True):
     """NodePrepareResources answered for one claim; `error` empty on success, `reason` the error type's name."""
 
     claim: str
@@ -22,8 +21,7 @@ class ClaimPrepared:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimUnprepared:
+class ClaimUnprepared(Happened, frozen=True):
     """NodeUnprepareResources answered for one claim."""
 
     claim: str
@@ -32,8 +30,7 @@ class ClaimUnprepared:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareChanged:
+class HardwareChanged(Happened, frozen=True):
     """A step of a claim was run or undone (`operation` run or undo), or found so; `detail` says of what."""
 
     claim: str
@@ -43,8 +40,7 @@ class HardwareChanged:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareScanned:
+class HardwareScanned(Happened, frozen=True):
     """The vendor was asked, or its last answer is offered in another way (`seconds` is None then).
 
     `devices` published, `omitted` left out with reasons (device, reason).
@@ -55,15 +51,13 @@ class HardwareScanned:
     omitted: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareUnavailable:
+class HardwareUnavailable(Happened, frozen=True):
     """The vendor's library or driver is not there (yet)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlicesPublished:
+class SlicesPublished(Happened, frozen=True):
     """The API server holds what we want; what it took."""
 
     pool: str
@@ -76,8 +70,7 @@ class SlicesPublished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class PublishFailed:
+class PublishFailed(Happened, frozen=True):
     """A publishing round failed and is tried again in `retry_in` seconds."""
 
     reason: str
@@ -85,16 +78,14 @@ class PublishFailed:
     retry_in: float
 
 
-@dataclass(frozen=True, slots=True)
-class WatchFailed:
+class WatchFailed(Happened, frozen=True):
     """What others do to our slices cannot be heard for now; the watch begins again by itself."""
 
     reason: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class FieldsDropped:
+class FieldsDropped(Happened, frozen=True):
     """The API server stored less than we sent: a feature of it is off."""
 
     pool: str
@@ -103,16 +94,14 @@ class FieldsDropped:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DevicesWithheld:
+class DevicesWithheld(Happened, frozen=True):
     """Devices that are there and are not published, each with the reason; empty once there are none any more."""
 
     pool: str
     devices: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorityPublished:
+class AuthorityPublished(Happened, frozen=True):
     """Who allocates the devices of the pool from now on, `scheduler` or `controller`; `wanted` is the setting.
 
     They differ where the API server does not store taints: the fence is missing, so the pool is kube-scheduler's.
@@ -128,16 +117,14 @@ class AuthorityPublished:
         return self.wanted != self.authority
 
 
-@dataclass(frozen=True, slots=True)
-class ModeSet:
+class ModeSet(Happened, frozen=True):
     """Which mode of partitions holds from now on (`off`, `static`, `dynamic`), and what says so."""
 
     mode: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModeRefused:
+class ModeRefused(Happened, frozen=True):
     """A label of our Node has a value that is no mode of partitions; `mode` stays."""
 
     label: str
@@ -146,24 +133,21 @@ class ModeRefused:
     mode: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUnheard:
+class NodeUnheard(Happened, frozen=True):
     """The labels of our Node cannot be heard for now; what they said last holds."""
 
     reason: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordQuarantined:
+class RecordQuarantined(Happened, frozen=True):
     """A record could not be read and was set aside."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Happened, frozen=True):
     """Recovery at start: what was repaired."""
 
     kept: int
@@ -172,8 +156,7 @@ class Recovered:
     removed_specs: int
 
 
-@dataclass(frozen=True, slots=True)
-class RepairFailed:
+class RepairFailed(Happened, frozen=True):
     """Something of a claim could not be repaired at start; its next prepare or unprepare tries again."""
 
     claim: str
@@ -181,24 +164,21 @@ class RepairFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class StaleClaimReleased:
+class StaleClaimReleased(Happened, frozen=True):
     """A claim that exists no longer was unprepared, because nobody else did; `reason` in one sentence."""
 
     claim: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataFailed:
+class MetadataFailed(Happened, frozen=True):
     """Device metadata (KEP-5304) of a claim could not be written; it is prepared without."""
 
     claim: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShareNotEnforced:
+class ShareNotEnforced(Happened, frozen=True):
     """A claim was prepared with shares of devices, and nothing keeps it from using more of them."""
 
     namespace: str
@@ -207,30 +187,26 @@ class ShareNotEnforced:
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Happened, frozen=True):
     """The kubelet answered to our registration."""
 
     accepted: bool
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryAwaited:
+class RegistryAwaited(Happened, frozen=True):
     """The folder in which the kubelet looks for plugins is not there; registration waits for it."""
 
     folder: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealthUnavailable:
+class HealthUnavailable(Happened, frozen=True):
     """The vendor's stream of health events broke; it is listened to again. Devices are served as before."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealthReported:
+class HealthReported(Happened, frozen=True):
     """A vendor reported a fault of a device, or its end (severity `healthy`)."""
 
     device: str
@@ -239,8 +215,7 @@ class HealthReported:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonStarted:
+class DaemonStarted(Happened, frozen=True):
     """A daemon of the vendor's runs and is ready; `how`: started, found (since an earlier process), again."""
 
     daemon: str
@@ -248,8 +223,7 @@ class DaemonStarted:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonEnded:
+class DaemonEnded(Happened, frozen=True):
     """A daemon that shall run does not, for `reason`; it is started again in `retry_in` seconds."""
 
     daemon: str
@@ -257,23 +231,20 @@ class DaemonEnded:
     retry_in: float
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonStopped:
+class DaemonStopped(Happened, frozen=True):
     """A daemon was ended because nobody needs it any more."""
 
     daemon: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeadershipChanged:
+class LeadershipChanged(Happened, frozen=True):
     """Our controller leads now, or does not any more; `holder` is who was last seen with the lease."""
 
     leads: bool
     holder: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAllocated:
+class ClaimAllocated(Happened, frozen=True):
     """Our controller wrote an allocation, `seconds` after it first saw the claim."""
 
     claim: str
@@ -282,8 +253,7 @@ class ClaimAllocated:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationFailed:
+class AllocationFailed(Happened, frozen=True):
     """An allocation, or taking one back, could not be written; it is decided again."""
 
     claim: str
@@ -291,16 +261,14 @@ class AllocationFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationReturned:
+class AllocationReturned(Happened, frozen=True):
     """Our controller took an allocation back that nobody used."""
 
     claim: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimWaits:
+class ClaimWaits(Happened, frozen=True):
     """Why a claim is not allocated: told when it has waited for a while, and when the reason changes."""
 
     claim: str
@@ -308,15 +276,13 @@ class ClaimWaits:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterUnavailable:
+class ClusterUnavailable(Happened, frozen=True):
     """The API server does not answer the controller, or not as it should."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventLost:
+class EventLost(Happened, frozen=True):
     """An Event could not be written and was given up."""
 
     reason: str

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from driver.model.happened import Happened
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateLoaded:
+class CertificateLoaded(Happened, frozen=True):
     """The webhook serves with this certificate from now on."""
 
     path: str
@@ -16,15 +15,13 @@ class CertificateLoaded:
     """The same in seconds since 1970."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRefused:
+class CertificateRefused(Happened, frozen=True):
     """Certificate or key have changed and cannot be used; the ones before stay."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectReviewed:
+class ObjectReviewed(Happened, frozen=True):
     """The webhook answered: `faults` deny the request (empty: it is allowed), `warnings` are shown."""
 
     kind: str
@@ -35,8 +32,7 @@ class ObjectReviewed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewRefused:
+class ReviewRefused(Happened, frozen=True):
     """The webhook got what it could not answer; `reason` in one word, `error` as it was told to the caller."""
 
     reason: str

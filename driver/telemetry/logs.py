@@ -5,7 +5,6 @@ Lines carry fields through `extra={"fields": {...}}`; `emit` turns each occurren
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import logging
@@ -112,7 +111,7 @@ def _describe(occurrence: Occurrence) -> str:
 
 
 def _values(occurrence: Occurrence) -> dict[str, object]:
-    return {field.name: getattr(occurrence, field.name) for field in dataclasses.fields(occurrence)}
+    return {name: getattr(occurrence, name) for name in occurrence.__struct_fields__}
 
 
 def _level(occurrence: Occurrence) -> int:
