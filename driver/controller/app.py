@@ -18,7 +18,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from types import TracebackType
 from typing import Final
 
 from driver.controller.allocation import Devices
@@ -35,6 +34,7 @@ from driver.kube.allocations import StoredClaims
 from driver.kube.client import Client
 from driver.kube.events import EventWriter
 from driver.kube.lease import Elector, StoredLease
+from driver.lifecycle import Service
 from driver.model.occurrences import LeadershipChanged
 from driver.telemetry import logs
 from driver.telemetry.controller_metrics import ControllerMetrics
@@ -46,7 +46,7 @@ _WRITERS: Final = 8
 """Requests at the same time; the connections of the pool are shared with the watches."""
 
 
-class Controller:
+class Controller(Service):
     """The running controller. A context manager: entering starts it, leaving stops it."""
 
     def __init__(self, settings: ControllerSettings) -> None:
@@ -64,19 +64,6 @@ class Controller:
         self._elector = self._make_elector()
         self._leader = Leader(self._make_parts())
         self._endpoint = self._make_endpoint()
-
-    def __enter__(self) -> Controller:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def alive(self) -> bool:

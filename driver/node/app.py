@@ -21,7 +21,6 @@ import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from driver import settings as settings_module
@@ -41,6 +40,7 @@ from driver.kubelet import sockets
 from driver.kubelet.dra import DraService
 from driver.kubelet.health import HealthService
 from driver.kubelet.servers import KubeletServers
+from driver.lifecycle import Service
 from driver.model.claims import ResourceClaim
 from driver.model.devices import Inventory
 from driver.model.errors import DriverError, Unavailable
@@ -74,7 +74,7 @@ _GRACE_SECONDS: Final = 5.0
 """For calls of the kubelet that are under way when the plugin ends; it repeats those that are cut off."""
 
 
-class Plugin:
+class Plugin(Service):
     """The running plugin. A context manager: entering starts it, leaving stops it."""
 
     def __init__(self, settings: Settings, stopping: threading.Event | None = None) -> None:
@@ -106,19 +106,6 @@ class Plugin:
         self._health_stream = self._make_health_stream()
         self._servers = self._make_servers()
         self._endpoint = self._make_endpoint()
-
-    def __enter__(self) -> Plugin:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def ready(self) -> bool:

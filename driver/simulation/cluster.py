@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, TypeVar
 
 from driver.kube.access import Access
 from driver.kube.client import Client
+from driver.lifecycle import Service
 from driver.model.errors import DriverError, Unavailable
 from driver.simulation import manifests
 from driver.simulation.access import LEASES, NAMESPACES, PODS, SLICES, Objects
@@ -73,7 +73,7 @@ class ClusterOptions:
     """Processes of our controller, of which one leads."""
 
 
-class Cluster:
+class Cluster(Service):
     """A cluster in this process, with one plugin process a node and driver."""
 
     def __init__(self, nodes: Sequence[NodeSpec], options: ClusterOptions | None = None) -> None:
@@ -89,19 +89,6 @@ class Cluster:
         """Running processes of our controller by the name of their pod."""
         self._clients: list[Client] = []
         self._controllers: list[Scheduler | ClaimsController] = []
-
-    def __enter__(self) -> Cluster:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start everything; returns before the nodes are ready, see `wait_ready`."""

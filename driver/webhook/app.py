@@ -24,6 +24,7 @@ from driver.core.reviewing.findings import Finding
 from driver.core.reviewing.subjects import KINDS, Subject
 from driver.kube import access
 from driver.kube.client import Client
+from driver.lifecycle import Service
 from driver.model.occurrences import ClusterUnavailable, Occurrence
 from driver.model.reviewing import ObjectReviewed, ReviewRefused
 from driver.telemetry import logs
@@ -40,7 +41,7 @@ _MOST_SAID: Final = 100
 _OTHER: Final = "other"
 
 
-class Webhook:
+class Webhook(Service):
     """The running webhook. A context manager: entering starts it, leaving stops it."""
 
     def __init__(self, settings: WebhookSettings) -> None:
@@ -64,14 +65,6 @@ class Webhook:
             made.callback(self._server.stop)
             self._endpoint = self._make_endpoint()
             made.pop_all()
-
-    def __enter__(self) -> Webhook:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -20,7 +18,7 @@ from driver.node.preparer import Preparer
 from driver.state.files import Disk
 from tests.fakes.bench import Bench, claim, device, prepare_one, ref, result, unprepare_one
 from tests.fakes.disks import WatchedDisk
-from tests.fakes.processes import ending
+from tests.fakes.forking import ask_process, serve
 
 LATER = "99999999-2222-4333-8444-555555555555"
 UID = "u1"
@@ -151,37 +149,10 @@ def run(job: Job) -> list[str]:
     return disk.changes
 
 
-@contextmanager
-def server() -> Iterator[Callable[[Job], int]]:
+def server() -> AbstractContextManager[Callable[[Job], int]]:
     """Run the process; give a function that has a job done and returns the signal that ended it."""
-    root = Path(__file__).resolve().parent.parent.parent
-    command = [sys.executable, "-m", "tests.fakes.killing"]
-    with ending(subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        send, receive = process.stdin, process.stdout
-
-        def do(job: Job) -> int:
-            send.write(msgspec.json.encode(job) + b"\n")
-            send.flush()
-            return int(receive.readline())
-
-        yield do
-        send.close()
-
-
-def main() -> None:
-    """Serve jobs until the input ends."""
-    for line in sys.stdin.buffer:
-        job = msgspec.json.decode(line, type=Job)
-        child = os.fork()
-        if child == 0:
-            run(job)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        sys.stdout.write(f"{-status}\n")
-        sys.stdout.flush()
+    return ask_process("tests.fakes.killing")
 
 
 if __name__ == "__main__":
-    main()
+    serve(Job, run)
