@@ -82,10 +82,18 @@ def divide(accelerator: Accelerator, offer: Offer) -> Division:
 
 
 def _list_absent(accelerator: Accelerator, owned: frozenset[Own], existing: Sequence[Partition]) -> Iterator[Partition]:
-    """Yield partitions that claims hold and that are not there: a boot took them, the next prepare brings them back."""
+    """Yield partitions that claims hold and that are not there: a boot took them, the next prepare brings them back.
+
+    A stranger that took the place since is no reason to give the rest of it away; one that was there first is.
+    """
+    ours = {_place(part) for part in existing if is_ours(accelerator, part, owned)}
     there = [_size(accelerator, part) for part in existing]
-    shapes = {_place(part): part for _, part in _list_held(accelerator, owned)}
-    yield from (shapes[place] for place in sorted(shapes) if not any(_overlap(shapes[place], part) for part in there))
+    shapes = {
+        _place(shape): shape
+        for own, shape in _list_held(accelerator, owned)
+        if _place(shape) not in ours and not any(part.uuid in own.present and _overlap(shape, part) for part in there)
+    }
+    yield from (shapes[place] for place in sorted(shapes))
 
 
 def _list_held(accelerator: Accelerator, owned: frozenset[Own]) -> Iterator[tuple[Own, Partition]]:
@@ -143,7 +151,8 @@ def _divide_freely(
     possible = [] if reason or (fixed and not accelerator.partitioned) else _list_possible(accelerator, offer, left)
     there = {_place(part): part for part in ours}
     parts = [_make_part(part, there.pop(_place(part), part)) for part in possible]
-    parts += [_make_part(_describe(accelerator, part), part) for part in there.values()]
+    # A stranger may have taken a part of what one of ours had before a boot: it takes what is left of that.
+    parts += [_cap(_make_part(_describe(accelerator, part), part), left) for part in there.values()]
     parts += [Part(part, part, {}) for part in foreign]
     return Division(
         accelerator,
@@ -185,6 +194,11 @@ def _shape(profile: Profile, placement: int) -> Partition:
 
 def _make_part(published: Partition, actual: Partition) -> Part:
     return Part(published, actual, counting.take(published))
+
+
+def _cap(part: Part, left: Amounts) -> Part:
+    takes = {name: min(amount, left.get(name, 0)) for name, amount in part.takes.items()}
+    return dataclasses.replace(part, takes={name: amount for name, amount in takes.items() if amount})
 
 
 def _describe(accelerator: Accelerator, part: Partition) -> Partition:

@@ -287,6 +287,8 @@ def test_a_stranger_that_took_the_place_of_a_claim_after_a_boot_is_given_to_nobo
     held = Own(ADDRESS, "2g.20gb", 2, "MIG-before")
     division = divide(device, Offer(mode, owned=frozenset({held})))
     assert [part.published.profile for part in division.parts if part.actual.uuid] == ["1g.10gb"]
+    (kept,) = [part for part in division.parts if part.published.profile == "2g.20gb" and part.published.placement == 2]
+    assert bool(kept.takes) == (mode is Mode.DYNAMIC), "nor is the rest of the place"
     assert ("partitions", "3g.40gb at 0 (MIG-3g.40gb-0) stands where a claim has a partition") in [
         (part, reason.partition(" that is")[0]) for part, reason in said(division)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -178,7 +179,8 @@ def test_whenever_somebody_looks_partitions_of_claims_change_nothing_that_is_pub
     for thread in threads:
         thread.start()
     try:
-        for _ in range(60):
+        looks = itertools.count()
+        while next(looks) < 40 or (len(errors) < 20 and all(thread.is_alive() for thread in threads)):
             found = world.look()
             assert [entry.device for entry in found.entries] == [entry.device for entry in expected.entries]
             assert found.counter_sets == expected.counter_sets
@@ -187,5 +189,5 @@ def test_whenever_somebody_looks_partitions_of_claims_change_nothing_that_is_pub
         for thread in threads:
             thread.join(30)
     assert not [error for error in errors if error]
-    assert len(errors) > 20, "there was something to see"
+    assert len(errors) >= 20, "there was something to see"
     world.stop()
