@@ -102,7 +102,7 @@ def _list_held(accelerator: Accelerator, owned: frozenset[Own]) -> Iterator[tupl
     for own in owned:
         profile = profiles.get(own.profile) if own.pci_address == accelerator.pci_address else None
         if profile is not None and own.placement in profile.placements:
-            yield own, _shape(profile, own.placement)
+            yield own, profile.shape(own.placement)
 
 
 def _is_promised(
@@ -169,27 +169,8 @@ def _list_possible(accelerator: Accelerator, offer: Offer, left: Amounts) -> lis
     for profile in accelerator.profiles:
         if profile.size > 0 and (not offer.profiles or profile.name in offer.profiles):
             profiles.setdefault(profile.name, profile)
-    parts = [_shape(profile, place) for profile in profiles.values() for place in sorted(set(profile.placements))]
+    parts = [profile.shape(place) for profile in profiles.values() for place in sorted(set(profile.placements))]
     return [part for part in parts if counting.fits(counting.take(part), left)]
-
-
-def _shape(profile: Profile, placement: int) -> Partition:
-    """Return a partition as its profile describes it."""
-    return Partition(
-        profile=profile.name,
-        placement=placement,
-        subplacement=None,
-        uuid=None,
-        memory_bytes=profile.memory_bytes,
-        multiprocessors=profile.multiprocessors,
-        copy_engines=profile.copy_engines,
-        decoders=profile.decoders,
-        encoders=profile.encoders,
-        jpeg_engines=profile.jpeg_engines,
-        ofa_engines=profile.ofa_engines,
-        size=profile.size,
-        handle=profile.handle,
-    )
 
 
 def _make_part(published: Partition, actual: Partition) -> Part:
@@ -204,7 +185,7 @@ def _cap(part: Part, left: Amounts) -> Part:
 def _describe(accelerator: Accelerator, part: Partition) -> Partition:
     """Return a partition of ours as it was described before it was made."""
     profile = next((profile for profile in accelerator.profiles if profile.name == part.profile), None)
-    return _shape(profile, part.placement) if profile else dataclasses.replace(part, uuid=None)
+    return profile.shape(part.placement) if profile else dataclasses.replace(part, uuid=None)
 
 
 def _size(accelerator: Accelerator, part: Partition) -> Partition:

@@ -89,6 +89,24 @@ class Profile:
     handle: Mapping[str, int | str] = field(default_factory=dict)
     """What only the vendor needs to make one (NVIDIA: profile ids)."""
 
+    def shape(self, placement: int, uuid: str | None = None) -> Partition:
+        """Return a partition of this profile at a place; without `uuid` one that could be made."""
+        return Partition(
+            profile=self.name,
+            placement=placement,
+            subplacement=None,
+            uuid=uuid,
+            memory_bytes=self.memory_bytes,
+            multiprocessors=self.multiprocessors,
+            copy_engines=self.copy_engines,
+            decoders=self.decoders,
+            encoders=self.encoders,
+            jpeg_engines=self.jpeg_engines,
+            ofa_engines=self.ofa_engines,
+            size=self.size,
+            handle=self.handle,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:

@@ -72,6 +72,7 @@ class Ledger:
         self._lock = lock
         self._loaded: dict[str, _Loaded] = {}
         self._failed: dict[str, StorageFailed] = {}
+        self._marks_swept = -math.inf
         self._seen: tuple[int, int, int] | None = None
         self._hold: _Hold | None = None
         files.make_folder(disk, self._claims, 0o750)
@@ -212,10 +213,16 @@ class Ledger:
             self._lock.count()
             path = self._unprepared / uid
             self._disk.write(path, str(self._lock.read_counter()).encode(), 0o640, sync=False)
-            now = path.stat().st_mtime
-            for other in self._unprepared.iterdir():
-                if other.stat().st_mtime < now - _MARK_SECONDS:
-                    files.discard(self._disk, other, durable=False)
+            self._sweep_marks(path.stat().st_mtime)
+
+    def _sweep_marks(self, now: float) -> None:
+        """Remove old marks, now and then: each look at them costs as much as there are."""
+        if now < self._marks_swept + _MARK_SECONDS:
+            return
+        self._marks_swept = now
+        for mark in self._unprepared.iterdir():
+            if mark.stat().st_mtime < now - _MARK_SECONDS:
+                files.discard(self._disk, mark, durable=False)
 
     def read_mark(self, uid: str) -> bytes:
         """Return a text that is another one after each `mark_unprepared` of the claim, by any instance."""

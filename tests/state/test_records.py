@@ -21,7 +21,7 @@ from driver.model.errors import Corrupt, InvalidInput, StorageFailed, Unavailabl
 from driver.model.occurrences import Occurrence, RecordQuarantined
 from driver.model.prepared import Phase, PreparedDevice, Record, Step
 from driver.model.sharing import Sharing, Strategy
-from driver.state import record_files
+from driver.state import record_files, records
 from driver.state.boots import read_boot_id
 from driver.state.files import Disk
 from driver.state.locks import SharedLock
@@ -490,14 +490,27 @@ def test_another_instance_sees_each_time_that_a_claim_was_unprepared(one: Instan
     assert len(seen) == 5
 
 
-def test_marks_go_away_after_some_minutes(one: Instance, tmp_path: Path) -> None:
+def test_marks_go_away_after_some_minutes(
+    one: Instance, two: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_marks() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "unprepared").iterdir())
+
     with one.records.transaction(1) as ledger:
         for uid in ("old", "new"):
             ledger.mark_unprepared(uid)
         os.utime(tmp_path / "unprepared/old", (time.time() - 400,) * 2)
         os.utime(tmp_path / "unprepared/new", (time.time() - 200,) * 2)
         ledger.mark_unprepared("now")
-    assert sorted(path.name for path in (tmp_path / "unprepared").iterdir()) == ["new", "now"]
+        assert list_marks() == ["new", "now", "old"], "it has looked a moment ago"
+    with two.records.transaction(1) as ledger:
+        ledger.mark_unprepared("now")
+    assert list_marks() == ["new", "now"]
+    monkeypatch.setattr(records, "_MARK_SECONDS", 150.0)
+    monkeypatch.setattr(one.records._ledger, "_marks_swept", time.time() - 150)
+    with one.records.transaction(1) as ledger:
+        ledger.mark_unprepared("later")
+    assert list_marks() == ["later", "now"], "and looks again after minutes"
 
 
 @pytest.mark.parametrize("uid", ["", "..", "../x", "a\0b"])

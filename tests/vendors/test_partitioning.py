@@ -49,7 +49,7 @@ class Bench:
 
     def aim(self, placement: int, claim: str = "claim-1", *, admin_access: bool = False) -> Target:
         accelerator = get(self.look(), self.address)
-        part = possible(self.profile, placement)
+        part = self.profile.shape(placement)
         name = naming.name_partition(accelerator, part)
         return Target(name, accelerator, part, admin_access=admin_access, share_id=None, claim=claim)
 
@@ -60,19 +60,6 @@ def encode(edits: ContainerEdits) -> str:
 
 def get(snapshot: Snapshot, address: str) -> Accelerator:
     return next(device for device in snapshot.accelerators if device.pci_address == address)
-
-
-def possible(profile: Profile, placement: int) -> Partition:
-    """Return a partition that could be made, as the inventory has it."""
-    return Partition(
-        profile=profile.name,
-        placement=placement,
-        subplacement=None,
-        uuid=None,
-        memory_bytes=profile.memory_bytes,
-        multiprocessors=profile.multiprocessors,
-        size=profile.size,
-    )
 
 
 @pytest.fixture

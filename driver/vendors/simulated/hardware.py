@@ -170,22 +170,4 @@ def _partitions(device: files.Device, model: files.Model, identity: str) -> Iter
                 raise InvalidInput(f"{device.pci_address}: {name}", placement, f"a place free of {taken[part]}")
             taken[part] = f"{name} at {placement}"
         own = uuid.uuid5(IDENTITIES, f"{identity}/{name}/{placement}")
-        yield describe(_profile(name, profile), placement, f"MIG-{own}")
-
-
-def describe(profile: Profile, placement: int, identity: str | None) -> Partition:
-    """Return what the snapshot says of a partition."""
-    return Partition(
-        profile=profile.name,
-        placement=placement,
-        subplacement=None,
-        uuid=identity,
-        memory_bytes=profile.memory_bytes,
-        multiprocessors=profile.multiprocessors,
-        copy_engines=profile.copy_engines,
-        decoders=profile.decoders,
-        encoders=profile.encoders,
-        jpeg_engines=profile.jpeg_engines,
-        ofa_engines=profile.ofa_engines,
-        size=profile.size,
-    )
+        yield _profile(name, profile).shape(placement, f"MIG-{own}")

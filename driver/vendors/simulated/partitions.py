@@ -20,7 +20,6 @@ from driver.model.devices import Accelerator, Failure, Partition, Profile, Snaps
 from driver.model.errors import InvalidInput, StepFailed, StepRefused, Unavailable, Unsupported
 from driver.model.prepared import PARTITION, PARTITION_MODE, Step
 
-from .hardware import describe
 from .instances import FIXED, Chip, Gpu, Instance, InstanceError, Instances, Layout
 
 _WORDS: Final = {True: "on", False: "off"}
@@ -207,9 +206,7 @@ def _told(step: Step) -> Iterator[None]:
 
 
 def _show(accelerator: Accelerator, layout: Layout) -> Accelerator:
-    parts = tuple(
-        describe(each.profile, each.placement, each.uuid) for each in layout.instances if each.uuid is not None
-    )
+    parts = tuple(each.profile.shape(each.placement, each.uuid) for each in layout.instances if each.uuid is not None)
     return replace(accelerator, partitioned=layout.partitioned, partition_fault=layout.fault, partitions=parts)
 
 
