@@ -24,6 +24,8 @@ from driver.model.claims import ResourceClaim
 from driver.model.errors import NotFound
 
 CLAIMS: Final = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+HARDWARE: Final = "hgx-h100"
+"""The simulated machine: eight H100."""
 WAIT_SECONDS: Final = 30.0
 
 
@@ -168,7 +170,7 @@ def make_options(kubeconfig: str, node: str, driver: str, socket: str) -> Option
         "--node-name": node,
         "--driver-name": driver,
         "--vendor": "simulated",
-        "--vendor-option": "node=hgx-h100",
+        "--vendor-option": f"node={HARDWARE}",
         "--kubelet-plugins-dir": plugins,
         "--kubelet-registry-dir": registry,
         "--cdi-root": str(folder / "cdi"),

@@ -44,6 +44,8 @@ NAMES = {
     "partitions": (
         "prepare a partition, switching the mode",
         "unprepare a partition beside another",
+        "the simulated hardware's part of it",
+        "prepare a partition, beyond the hardware's part",
         "prepare one of 56 partitions, last rounds of 5",
     ),
     "vendors": ("snapshot, nvidia, hgx-h100-mig (56 devices)",),
