@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from driver.model.errors import StepContested, StepRefused
-from driver.model.prepared import BEFORE, ClaimRef, Phase, Record, Step
+from driver.model.prepared import BEFORE, UUID, ClaimRef, Phase, Record, Step
 
 
 def share(planned: Sequence[Step], uid: str, records: Iterable[Record], boot_id: str) -> tuple[Step, ...]:
@@ -66,15 +66,14 @@ def spread(step: Step, uid: str, records: Iterable[Record], boot_id: str) -> tup
     )
 
 
-def replace_facts(texts: Mapping[str, msgspec.Raw], old: Sequence[Step], new: Sequence[Step]) -> dict[str, bytes]:
-    """Return documents with the identities that steps have learnt anew instead of those of before, by name."""
-    before = {_identify(step): step.facts for step in old}
-    changed = {
-        before[_identify(step)][name].encode(): value.encode()
-        for step in new
-        for name, value in step.facts.items()
-        if name in before.get(_identify(step), {}) and before[_identify(step)][name] != value
-    }
+def replace_identities(texts: Mapping[str, msgspec.Raw], old: Sequence[Step], new: Sequence[Step]) -> dict[str, bytes]:
+    """Return documents with the identities that steps have learnt anew instead of those of before, by name.
+
+    Identities only (`prepared.UUID`): the words of other facts, such as numbers and modes, stand for other things, too.
+    """
+    before = {_identify(step): step.facts.get(UUID, "") for step in old}
+    pairs = [(before.get(_identify(step), ""), step.facts.get(UUID, "")) for step in new]
+    changed = {was.encode(): now.encode() for was, now in pairs if was and now and was != now}
     return {name: _substitute(bytes(text), changed) for name, text in texts.items()}
 
 

@@ -84,6 +84,8 @@ class Step(Frozen, frozen=True):
 
 BEFORE: Final = "before"
 """How facts begin that tell what was there before a change, and so what undoing it brings back, also after a boot."""
+UUID: Final = "uuid"
+"""The fact that is the identity of what a step made: one of a kind, so that it can be found in what was written."""
 PARTITION: Final = "partition"
 """Name of the step that makes a partition, for all vendors: the driver has to tell partitions it made from others.
 

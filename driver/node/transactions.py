@@ -212,7 +212,7 @@ class Transactions:
             planned = self._hardware.plan(ledger, record.uid, targets)
 
         def complete(preparation: Preparation, done: Sequence[Step]) -> Record:
-            documents = stepping.replace_facts(record.metadata, record.steps, done)
+            documents = stepping.replace_identities(record.metadata, record.steps, done)
             renewed = recording.renew(record, self.site.driver, preparation, self.site.boot_id)
             return recording.with_metadata(renewed, documents)
 

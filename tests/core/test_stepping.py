@@ -156,5 +156,16 @@ def test_documents_tell_the_new_identity() -> None:
     old = (step(facts={"uuid": "MIG-1", "before": "slow"}), step("k", facts={"uuid": "MIG-7"}))
     new = (step(facts={"uuid": "MIG-2", "before": "slow"}), step("k", facts={"uuid": "MIG-7"}))
     documents = {"gpu": msgspec.Raw(b'{"uuid":"MIG-1","other":"MIG-7"}')}
-    assert stepping.replace_facts(documents, old, new) == {"gpu": b'{"uuid":"MIG-2","other":"MIG-7"}'}
-    assert stepping.replace_facts(documents, old, ()) == {"gpu": bytes(documents["gpu"])}
+    assert stepping.replace_identities(documents, old, new) == {"gpu": b'{"uuid":"MIG-2","other":"MIG-7"}'}
+    assert stepping.replace_identities(documents, old, ()) == {"gpu": bytes(documents["gpu"])}
+
+
+def test_documents_keep_words_that_facts_use_too() -> None:
+    """Numbers, modes and lists of a step change with a boot; what containers are told has the same words elsewhere."""
+    facts = {"uuid": "MIG-1", "present": "", "before": "off", "gpuInstance": "1"}
+    old, unknown = step(facts=facts), step(facts={**facts, "uuid": ""})
+    new = step(facts={"uuid": "MIG-2", "present": "MIG-9", "before": "on", "gpuInstance": "2"})
+    document = b'{"uuid":"MIG-1","index":1,"name":"gpu-off-1"}'
+    documents = {"gpu": msgspec.Raw(document)}
+    assert stepping.replace_identities(documents, [old], [new]) == {"gpu": document.replace(b"MIG-1", b"MIG-2")}
+    assert stepping.replace_identities(documents, [unknown], [new]) == {"gpu": document}

@@ -97,7 +97,7 @@ def test_a_collection_delete_of_the_kubelet_is_answered(server: ApiServer) -> No
         for _ in range(2):
             selector = f"spec.nodeName%3D{NODE}"
             site.client.delete(f"{slices.PATH}?fieldSelector={selector}")
-            wait_until(lambda: len(site.names()) == 130)
+            wait_until(lambda: len(site.names()) == 130, deadline=50)  # after several reactions the next one waits
 
 
 def test_taints_with_the_servers_time_do_not_lead_to_writes(server: ApiServer) -> None:
