@@ -86,6 +86,8 @@ class Rounds:
         self._memory = Memory()
         self._settling = Settling()
         self._known: dict[str, str] = {}
+        self._doomed: set[str] = set()
+        """UIDs of slices that we deleted in the last round that deleted any."""
         self._withheld: Withheld = ()
         self._losses: set[adopting.Loss] = set()
         self._reported = False
@@ -122,8 +124,8 @@ class Rounds:
     def is_news(self, change: Change[ResourceSlice]) -> bool:
         """Tell whether a change was made by others: not the echo of what we read or wrote."""
         meta = change.object.metadata
-        if change.what is What.DELETED:
-            return meta.uid in self._known
+        if change.what is What.DELETED:  # perhaps of one that was just made, of which we have not heard back yet
+            return meta.uid not in self._doomed
         return self._known.get(meta.uid) != meta.resource_version
 
     def delay_reaction(self) -> float:
@@ -181,8 +183,10 @@ class Rounds:
 
     def _write(self, plan: SlicePlan, laid_out: Layout, started: float) -> float | None:
         before = self._memory
-        for doomed in plan.delete:
-            self._known.pop(doomed.metadata.uid, None)
+        if plan.delete:
+            self._doomed = {doomed.metadata.uid for doomed in plan.delete}
+        for uid in self._doomed:
+            self._known.pop(uid, None)
         try:
             self._api.apply(plan, self._learn)
         except Refused as error:
